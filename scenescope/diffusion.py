@@ -1,0 +1,120 @@
+"""Open a Stable Diffusion model, sample trajectories, replay their steps and capture activations.
+
+A trajectory is the latent before every step and after the last: [steps + 1, channels, s, s], in the
+scheduler's own scale (for LMS, of standard deviation sigma). An activation is a pure function of a
+latent, its step and its prompt, so trajectories are all that has to be kept.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from diffusers import SchedulerMixin, StableDiffusionPipeline
+from torch import Tensor
+
+from scenescope.layers import Layer, attention_layers, listening
+
+
+@dataclass(frozen=True)
+class Model:
+    """A pipeline with what its model.yaml says of how to run it."""
+
+    pipeline: StableDiffusionPipeline
+    image_size: int
+    steps: int
+    guidance: float
+
+    @property
+    def unet(self):
+        return self.pipeline.unet
+
+    @property
+    def device(self) -> torch.device:
+        return self.unet.device
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of a latent."""
+        side = self.image_size // self.pipeline.vae_scale_factor
+        return self.unet.config.in_channels, side, side
+
+    @property
+    def layers(self) -> list[Layer]:
+        return attention_layers(self.unet.config)
+
+
+def open_model(source: str, *, image_size: int, steps: int, guidance: float, dtype: str, device: str) -> Model:
+    """Load a pipeline folder in Diffusers' format; safetensors only, and no code from the folder."""
+    pipeline = StableDiffusionPipeline.from_pretrained(
+        source, dtype=getattr(torch, dtype), use_safetensors=True, safety_checker=None, local_files_only=True
+    )
+    return Model(pipeline.to(device), image_size, steps, guidance)
+
+
+def initial_noise(seeds: list[int], shape: tuple[int, int, int]) -> Tensor:
+    """Standard normal noise [N, *shape], each drawn in float32 on the CPU from its own seed.
+
+    These are the numbers of ``torch.manual_seed(seed); torch.randn(1, *shape)``, the reference's rule.
+    """
+    return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+
+
+@torch.no_grad()
+def embed(model: Model, prompts: list[str]) -> Tensor:
+    """Text embeddings [N, tokens, width] of prompts, padded and cut off as Stable Diffusion does."""
+    tokenizer = model.pipeline.tokenizer
+    ids = tokenizer(
+        prompts,
+        padding="max_length",
+        max_length=tokenizer.model_max_length,
+        truncation=True,
+        return_tensors="pt",
+    ).input_ids
+    return model.pipeline.text_encoder(ids.to(model.device)).last_hidden_state
+
+
+@torch.no_grad()
+def sample(model: Model, prompts: list[str], seeds: list[int]) -> Tensor:
+    """Trajectories [N, steps + 1, channels, s, s] of one batch, with classifier-free guidance."""
+    scheduler: SchedulerMixin = model.pipeline.scheduler
+    scheduler.set_timesteps(model.steps)
+    context = torch.cat([embed(model, [""]).expand(len(prompts), -1, -1), embed(model, prompts)])
+    noise = initial_noise(seeds, model.latent_shape)
+    latents = (noise * scheduler.init_noise_sigma).to(model.device, model.unet.dtype)
+    trajectory = [latents]
+    for timestep in scheduler.timesteps:
+        inputs = scheduler.scale_model_input(torch.cat([latents, latents]), timestep)
+        plain, prompted = model.unet(inputs, timestep, context).sample.chunk(2)
+        guided = plain + model.guidance * (prompted - plain)
+        latents = scheduler.step(guided, timestep, latents).prev_sample
+        trajectory.append(latents)
+    return torch.stack(trajectory, 1)
+
+
+@torch.no_grad()
+def replay(model: Model, trajectories: Tensor, prompts: list[str], layers: list[Layer]) -> Iterator[dict[str, Tensor]]:
+    """For every step in turn, the activations {layer: [N, tokens, channels]} of one batch of trajectories.
+
+    Only the conditional half is computed: it is what the probes read, and no row of a batch depends on
+    another.
+    """
+    scheduler: SchedulerMixin = model.pipeline.scheduler
+    context = embed(model, prompts)
+    seen: dict[str, Tensor] = {}
+    with listening(model.unet, layers, seen.__setitem__):
+        for step in range(model.steps):
+            scheduler.set_timesteps(model.steps)  # forgets the last step: input scaling looks its sigma up anew
+            timestep = scheduler.timesteps[step]
+            latents = trajectories[:, step].to(model.device, model.unet.dtype)
+            model.unet(scheduler.scale_model_input(latents, timestep), timestep, context)
+            yield dict(seen)
+
+
+@torch.no_grad()
+def decode(model: Model, latents: Tensor) -> np.ndarray:
+    """uint8 images [N, H, W, 3] of latents [N, channels, s, s], noisy ones included."""
+    vae = model.pipeline.vae
+    decoded = vae.decode(latents.to(vae.device, vae.dtype) / vae.config.scaling_factor).sample.float()
+    pixels = ((decoded / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
+    return pixels.permute(0, 2, 3, 1).cpu().numpy()

@@ -1,0 +1,99 @@
+"""Read a prompts file, check every row, and split it by prompt."""
+
+import csv
+import io
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from scenescope.errors import UserError, nearest
+
+# Our names for columns, and the reference studies' names for the same.
+COLUMNS = {"prompts": "prompt", "seeds": "seed", "prompt_inds": "prompt_id"}
+SPLITS = ("train", "validation", "test")
+
+
+def read_prompts(path: Path) -> pd.DataFrame:
+    """Read a CSV in UTF-8 with a header: prompt, seed, and optionally prompt_id and split.
+
+    Returns columns prompt_id (str), prompt, seed (int), and split if the file has it. Raises UserError
+    with the file, the row (as numbered by a spreadsheet) and what was expected.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except UnicodeDecodeError as error:
+        row = error.object[: error.start].count(b"\n") + 1
+        raise UserError(f"{path}, row {row}: not UTF-8; save the file as UTF-8") from None
+    if "\0" in text:
+        raise UserError(f"{path}, row {text[: text.index(chr(0))].count(chr(10)) + 1}: contains a NUL character")
+    reader = csv.reader(io.StringIO(text, newline=""))
+    header = [COLUMNS.get(name.strip(), name.strip()) for name in next(reader, [])]
+    for name in ("prompt", "seed"):
+        if name not in header:
+            raise UserError(
+                f"{path}: no column {name!r}; found {', '.join(header) or 'nothing'}{nearest(name, header)}"
+            )
+    known = [name for name in ("prompt_id", "prompt", "seed", "split") if name in header]
+    rows, seen = [], {}
+    for number, cells in enumerate(reader, start=2):
+        if not cells:
+            continue
+        if len(cells) != len(header):
+            raise UserError(f"{path}, row {number}: {len(cells)} cells, expected {len(header)}")
+        row = dict(zip(header, cells, strict=True))
+        row.setdefault("prompt_id", f"{len(rows):06d}")
+        _check(row, f"{path}, row {number}", seen)
+        seen[row["prompt_id"]] = number
+        rows.append({**row, "seed": int(row["seed"])})
+    if not rows:
+        raise UserError(f"{path}: no prompts below the header")
+    return pd.DataFrame(rows)[["prompt_id", *(name for name in known if name != "prompt_id")]]
+
+
+def _check(row: dict[str, str], where: str, seen: dict[str, int]) -> None:
+    if not row["prompt"].strip():
+        raise UserError(f"{where}: the prompt is empty")
+    if not re.fullmatch(r"\d{1,19}", row["seed"]) or int(row["seed"]) >= 2**63:
+        raise UserError(f"{where}: seed {row['seed']!r} is not a whole number from 0 to 2^63 - 1")
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", row["prompt_id"]):
+        raise UserError(f"{where}: prompt_id {row['prompt_id']!r} must be letters, digits, - and _: it names a file")
+    if row["prompt_id"] in seen:
+        raise UserError(f"{where}: prompt_id {row['prompt_id']!r} is already in row {seen[row['prompt_id']]}")
+    if row.get("split", SPLITS[0]) not in SPLITS:
+        raise UserError(f"{where}: unknown split {row['split']!r}{nearest(row['split'], SPLITS)}")
+
+
+def split_prompts(table: pd.DataFrame, validation: int, test: int, seed: int) -> pd.DataFrame:
+    """Add the column split, unless the file brought one: so many rows for validation and test, the rest for training.
+
+    Rows with the same prompt go to the same split, since images of one prompt resemble each other.
+    Returns columns prompt_id, prompt, seed, split, in the file's order.
+    """
+    if "split" not in table:
+        if len(table) <= validation + test:
+            raise UserError(
+                f"params.yaml: prompts.validation + prompts.test = {validation + test} leave nothing to train on:"
+                f" there are {len(table)} prompts"
+            )
+        groups = defaultdict(list)
+        for row, prompt in enumerate(table["prompt"]):
+            groups[prompt].append(row)
+        order = np.random.default_rng(seed).permutation(len(groups))
+        split, room = np.full(len(table), "train", object), {"test": test, "validation": validation}
+        groups = list(groups.values())
+        for name in room:
+            for group in order:
+                if split[groups[group][0]] == "train" and len(groups[group]) <= room[name]:
+                    split[groups[group]] = name
+                    room[name] -= len(groups[group])
+        table = table.assign(split=split)
+    counts = table["split"].value_counts()
+    for name in SPLITS:
+        if not counts.get(name):
+            raise UserError(f"prompts: the split {name!r} is empty")
+    return table[["prompt_id", "prompt", "seed", "split"]]

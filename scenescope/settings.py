@@ -1,0 +1,155 @@
+"""params.yaml and model.yaml as validated, typed settings. Every problem is one line that names the key."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from scenescope.errors import UserError, nearest
+from scenescope.layers import attention_layers
+
+TARGETS = ("saliency", "depth", "shading")
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Strict(BaseModel):
+    """Unknown keys and wrong types are errors: a knob that does nothing is worse than none."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Prompts(Strict):
+    source: str
+    validation: Count
+    test: Count
+    seed: Seed
+
+
+class Batched(Strict):
+    batch_size: Count
+
+
+class LearningRates(Strict):
+    saliency: Rate
+    depth: Rate
+    shading: Rate
+
+
+class Probe(Strict):
+    layer: str
+    epochs: Count
+    batch_size: Count
+    learning_rate: LearningRates
+    seed: Seed
+
+
+class Ridge(Strict):
+    folds: Annotated[int, Field(ge=2)]
+    penalties: Annotated[list[Rate], Field(min_length=1)]
+
+
+class Scores(Strict):
+    resamples: Count
+    seed: Seed
+
+
+class Figures(Strict):
+    images: Count
+
+
+class Params(Strict):
+    """params.yaml."""
+
+    model: str
+    device: Literal["auto", "cpu", "cuda"]
+    prompts: Prompts
+    generate: Batched
+    label: Batched
+    capture: Batched
+    probe: Probe
+    ridge: Ridge
+    scores: Scores
+    figures: Figures
+
+
+class LabelModels(Strict):
+    saliency: str
+    depth: str
+    shading: str
+
+
+class ModelSettings(Strict):
+    """model.yaml: what the pipeline has to know of a model. ``source`` is a folder beside it."""
+
+    source: str
+    image_size: Annotated[int, Field(ge=8, multiple_of=8)]
+    steps: Annotated[int, Field(ge=1, le=1000)]
+    guidance: Annotated[float, Field(ge=1, allow_inf_nan=False)]
+    dtype: Literal["float32", "float16", "bfloat16"]
+    labels: LabelModels
+
+
+def load_params(path: Path = Path("params.yaml"), models: Path = Path("models")) -> Params:
+    """Read and check params.yaml, the model that it names, and that the model has the probed layer.
+
+    Raises UserError with one line: the file, the key, what was expected, and the nearest valid value.
+    """
+    params = _parse(Params, path)
+    if not (models / params.model / "model.yaml").is_file():
+        known = sorted(file.parent.name for file in models.glob("*/model.yaml"))
+        raise UserError(
+            f"{path}: model: no folder models/{params.model} with a model.yaml{nearest(params.model, known)}"
+        )
+    names = [layer.name for layer in attention_layers(unet_config(models / params.model))]
+    if params.probe.layer not in names:
+        unknown = f"{params.model} has no layer {params.probe.layer!r}"
+        raise UserError(f"{path}: probe.layer: {unknown}{nearest(params.probe.layer, names)}")
+    return params
+
+
+def load_model_settings(folder: Path) -> ModelSettings:
+    """Read and check a model folder's model.yaml."""
+    return _parse(ModelSettings, folder / "model.yaml")
+
+
+def unet_config(folder: Path) -> dict[str, Any]:
+    """The U-Net's configuration of a model folder, without loading weights."""
+    file = folder / load_model_settings(folder).source / "unet" / "config.json"
+    if not file.is_file():
+        raise UserError(f"{folder / 'model.yaml'}: source: no file {file}; expected a pipeline in Diffusers' format")
+    return json.loads(file.read_text())
+
+
+def _parse(kind: type[BaseModel], path: Path):
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise UserError(_one_line(kind, path, error.errors()[0])) from None
+
+
+def _one_line(kind: type[BaseModel], path: Path, problem: dict) -> str:
+    """Pydantic's first complaint as "file: key: what is wrong, got value"."""
+    where = [str(part) for part in problem["loc"]]
+    key = ".".join(where)
+    if problem["type"] == "extra_forbidden":
+        return f"{path}: unknown key {key}{nearest(where[-1], _fields(kind, where[:-1]))}"
+    if problem["type"] == "missing":
+        return f"{path}: the key {key} is missing"
+    message = problem["msg"][0].lower() + problem["msg"][1:]
+    return f"{path}: {key or 'file'}: {message}, got {problem['input']!r}"
+
+
+def _fields(kind: type[BaseModel], parents: list[str]) -> list[str]:
+    for name in parents:
+        kind = kind.model_fields[name].annotation
+    return list(kind.model_fields)

@@ -1,0 +1,136 @@
+"""Arrays on disk: one zarr array a folder, written shard by shard, resumable, checked when read.
+
+A shard is a run of rows (images) and one file. zarr writes a file under another name and moves it into
+place, so a shard is there whole or not at all, and every chunk in it carries a CRC-32C. A stage writes
+into a scratch folder named by the fingerprint of all that its result depends on; what a killed run has
+finished is found there by the next one, and the folder becomes the output once it is complete.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from tqdm import tqdm
+from zarr.codecs import BytesCodec, Crc32cCodec
+
+from scenescope.errors import UserError
+
+SHARD_ROWS = 32  # images in a shard: what a killed run can lose
+
+
+def fingerprint(paths: list[Path], values: Any) -> str:
+    """A short hash of the files at or below ``paths`` and of ``values``, a JSON-like object."""
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode())
+    for path in paths:
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        for file in files:
+            if "__pycache__" in file.parts or any(part.startswith(".") for part in file.relative_to(path).parts):
+                continue
+            digest.update(str(file).encode() + b"\0")
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def workspace(output: Path, key: str) -> Iterator[Path]:
+    """A scratch folder beside ``output`` to fill; it replaces ``output`` when the block ends well.
+
+    After an error or a kill it stays, and the next call with the same key finds it. Scratch of other
+    keys, which nothing can resume any more, is removed. Key: see ``fingerprint``.
+    """
+    root = output.parent / ".scratch"
+    scratch = root / f"{output.name}-{key}"
+    if root.exists():
+        for stale in root.glob(f"{output.name}-????????????????"):
+            if stale != scratch:
+                shutil.rmtree(stale)
+    scratch.mkdir(parents=True, exist_ok=True)
+    yield scratch
+    if output.exists():
+        shutil.rmtree(output)
+    os.replace(scratch, output)
+
+
+def fill(
+    folder: Path,
+    shape: tuple[int, ...],
+    dtype: str,
+    compute: Callable[[slice], np.ndarray],
+    *,
+    desc: str,
+    shard_rows: int = SHARD_ROWS,
+    columns_apart: bool = False,
+) -> None:
+    """Write the array in ``folder`` shard by shard, computing the rows of those that are missing.
+
+    With ``columns_apart``, every index of the second axis (steps) is a chunk of its own, so that one
+    step of all images can be read without the others.
+    """
+    shard_rows = min(shard_rows, shape[0])
+    if (folder / "zarr.json").exists():
+        array = zarr.open_array(folder, mode="r+")
+    else:
+        array = zarr.create_array(
+            folder,
+            shape=shape,
+            dtype=dtype,
+            chunks=(shard_rows, 1 if columns_apart else shape[1], *shape[2:]),
+            shards=(shard_rows, *shape[1:]),
+            serializer=BytesCodec(),
+            compressors=[Crc32cCodec()],
+            fill_value=0,
+            config={"write_empty_chunks": True},
+        )
+    todo = missing(array)
+    with tqdm(total=shape[0], initial=shape[0] - sum(r.stop - r.start for r in todo), desc=desc) as progress:
+        for rows in todo:
+            array[rows] = compute(rows)
+            progress.update(rows.stop - rows.start)
+
+
+def shards(array: zarr.Array) -> list[slice]:
+    """The rows of every shard, in order."""
+    rows, step = array.shape[0], array.shards[0]
+    return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
+
+
+def missing(array: zarr.Array) -> list[slice]:
+    """The rows of the shards that have not been written."""
+    return [rows for rows in shards(array) if not _file(array, rows).exists()]
+
+
+def _file(array: zarr.Array, rows: slice) -> Path:
+    index = "/".join([str(rows.start // array.shards[0])] + ["0"] * (array.ndim - 1))
+    return Path(array.store.root) / "c" / index
+
+
+def open_whole(folder: Path) -> zarr.Array:
+    """Open a finished array to read.
+
+    Raises UserError where there is none, or a shard of it is missing.
+    """
+    if not (folder / "zarr.json").exists():
+        raise UserError(f"{folder}: no array there; run dvc repro")
+    array = zarr.open_array(folder, mode="r")
+    lost = missing(array)
+    if lost:
+        rows = lost[0]
+        gap = f"the shard of rows {rows.start} to {rows.stop - 1} is missing"
+        raise UserError(f"{folder}: {gap}; delete the folder and run dvc repro")
+    return array
+
+
+def read(array: zarr.Array, selection: Any) -> np.ndarray:
+    """Read rows of an array. Raises UserError, naming the folder, where a checksum does not match."""
+    try:
+        return np.asarray(array[selection])
+    except ValueError as error:
+        raise UserError(f"{array.store.root}: damaged ({error}); delete the folder and run dvc repro") from None

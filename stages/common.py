@@ -1,0 +1,82 @@
+"""What stages share: how one runs, where the pipeline's files lie, and how they are read and written."""
+
+import json
+import math
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from scenescope import store
+from scenescope.errors import UserError
+from scenescope.settings import Params, load_params
+
+PROMPTS = Path("data/prompts.csv")
+IMAGES = Path("data/images")
+TRAJECTORIES = Path("data/trajectories")
+LABELS = Path("data/labels")
+ACTIVATIONS = Path("data/activations")
+PROBES = Path("models/probes")
+
+
+def run(stage: Callable[[Params], None]) -> None:
+    """Run a stage on params.yaml. All of the file is checked first; bad input ends in one line and exit code 1."""
+    try:
+        stage(load_params())
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def workspace(output: Path, depends: list[Path], values: Any) -> AbstractContextManager[Path]:
+    """Scratch that becomes ``output``, resumable while the files depended on, the code and the values stay the same."""
+    key = store.fingerprint([*depends, Path("scenescope"), Path("stages")], values)
+    return store.workspace(output, key)
+
+
+def read_table() -> pd.DataFrame:
+    """data/prompts.csv: prompt_id, prompt, seed, split."""
+    return pd.read_csv(PROMPTS, dtype={"prompt_id": str, "prompt": str, "split": str}, keep_default_na=False)
+
+
+def read_images(prompt_ids: list[str]) -> np.ndarray:
+    """uint8 images [N, H, W, 3]."""
+    return np.stack([np.asarray(Image.open(IMAGES / f"{name}.png").convert("RGB")) for name in prompt_ids])
+
+
+def batches(rows: slice, size: int) -> list[slice]:
+    """The rows in runs of at most ``size``."""
+    return [slice(start, min(start + size, rows.stop)) for start in range(rows.start, rows.stop, size)]
+
+
+def split_rows(table: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The row numbers of every split."""
+    return {split: np.flatnonzero(table["split"] == split) for split in ("train", "validation", "test")}
+
+
+def write_metrics(name: str, values: dict) -> None:
+    """metrics/NAME.json, numbers to five digits. An undefined number is null."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(inner) for key, inner in value.items()}
+        if isinstance(value, float):
+            return None if math.isnan(value) else round(value, 5)
+        return value
+
+    path = Path("metrics") / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(plain(values), indent=2) + "\n")
+
+
+def write_series(name: str, rows: list[dict]) -> None:
+    """plots/data/NAME.csv: a row a step, numbered from 1."""
+    path = Path("plots/data") / f"{name}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pd.DataFrame([{"step": step, **row} for step, row in enumerate(rows, start=1)])
+    table.to_csv(path, index=False, float_format="%.5f", lineterminator="\n")

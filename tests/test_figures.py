@@ -1,0 +1,285 @@
+"""The figures keep what they promise: all their panels, nothing clipped, and the same bytes every time."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+
+from scenescope.figures.by_step import by_step
+from scenescope.figures.emergence import emergence, shown_steps
+from scenescope.figures.frame import frame
+from scenescope.figures.labelled import labelled
+from scenescope.figures.style import BODY, SMALL, TARGETS, display_range, save, text_width, wrap
+from scenescope.figures.tables import table1, table2
+
+PROMPT = "a large orange sphere on a checkered floor with brick background, for $5 or $6"
+MODULE = "up_blocks.3.attentions.0.transformer_blocks.0.attn1.to_out.0"
+
+
+def draw_emergence(steps=4):
+    random = np.random.default_rng(0)
+    decoded = random.integers(0, 256, (steps, 16, 16, 3), np.uint8)
+    predictions = {target: random.normal(size=(steps, 8, 8)) for target in TARGETS}
+    labels = {target: random.uniform(size=(16, 16)) for target in TARGETS}
+    return emergence(decoded, predictions, labels, PROMPT, MODULE)
+
+
+def draw_labelled(prompts=(PROMPT, "a cone", "word " * 200)):
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (len(prompts), 16, 16, 3), np.uint8)
+    labels = {target: random.uniform(size=(len(prompts), 16, 16)) for target in TARGETS}
+    return labelled(images, labels, prompts)
+
+
+def draw_by_step(steps=15, lift=0.0):
+    scores = pd.DataFrame(
+        {"target": target, "method": method, "metric": metric, "step": step, "score": 0.5 + lift + step / 100}
+        for target, metric in zip(TARGETS, ("dice", "spearman", "spearman"), strict=True)
+        for method in ("probe", "ridge")
+        for step in range(1, steps + 1)
+    )
+    return by_step(scores.assign(low=scores.score - 0.1, high=scores.score + 0.1))
+
+
+def draw_negative_by_step():
+    return draw_by_step(lift=-0.7)
+
+
+def draw_table1(layers=16):
+    numbers = {"tokens": 4096, "channels": 320, "upsampling": 8}
+    return table1(pd.DataFrame({"layer": layer, "module": MODULE, **numbers} for layer in range(1, layers + 1)))
+
+
+def table2_rows():
+    columns = ["saliency_dice", "depth_spearman", "depth_pearson", "shading_spearman", "shading_pearson"]
+    paper = {"published": True, "model": "Stable Diffusion v1.4", "method": "probe"} | dict.fromkeys(columns, "0.71")
+    ours = {"published": False, "model": "ours", "method": "ridge"} | dict.fromkeys(columns, "0.85 [0.84, 0.86]")
+    return pd.DataFrame([ours, paper, ours | {"depth_pearson": "–"}])
+
+
+def draw_table2():
+    return table2(table2_rows())
+
+
+def draw_frame(step=3, brightness=0.0):
+    random = np.random.default_rng(0)
+    image = random.integers(0, 256, (16, 16, 3), np.uint8)
+    predictions = {target: random.normal(size=(8, 8)) + brightness for target in TARGETS}
+    labels = {target: random.uniform(size=(16, 16)) for target in TARGETS} | {"image": image}
+    return frame(step, 15, image, predictions, labels, dict.fromkeys(TARGETS, (-2.0, 2.0)))
+
+
+DRAWINGS = (draw_emergence, draw_labelled, draw_by_step, draw_table1, draw_table2, draw_frame)
+every_figure = pytest.mark.parametrize("draw", DRAWINGS)
+
+
+def boxes(figure):
+    """The boxes in dots of all the texts that are seen, by text; the figure must have been drawn."""
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text()]
+    return [(text.get_text(), text.get_window_extent(renderer)) for text in texts]
+
+
+def texts(figure):
+    return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
+
+
+def colour_limits(figure):
+    """The range of values that the colours stand for, of every map in the order of drawing."""
+    return [axes.images[0].get_clim() for axes in figure.axes if axes.images[0].get_array().ndim == 2]
+
+
+@pytest.mark.parametrize("draw", (*DRAWINGS, draw_negative_by_step))
+def test_no_text_leaves_the_figure(draw):
+    figure = draw()
+    found = boxes(figure)
+    width, height = figure.bbox.size
+    assert found
+    for text, box in found:
+        assert min(box.x0, box.y0) >= 0 and box.x1 <= width and box.y1 <= height, text
+
+
+@every_figure
+def test_no_text_overlaps_another(draw):
+    found = [(text, box.padded(-1)) for text, box in boxes(draw())]
+    for number, (text, box) in enumerate(found):
+        for other, other_box in found[:number]:
+            assert not box.overlaps(other_box), (text, other)
+
+
+@pytest.mark.parametrize("draw", (draw_emergence, draw_labelled, draw_frame))
+def test_no_text_lies_on_a_picture(draw):
+    figure = draw()
+    for text, box in boxes(figure):
+        assert not any(box.padded(-1).overlaps(axes.bbox) for axes in figure.axes), text
+
+
+@every_figure
+@pytest.mark.parametrize("suffix", ("png", "svg"))
+def test_the_same_input_gives_the_same_bytes(draw, suffix, tmp_path):
+    save(draw(), tmp_path / f"first.{suffix}")
+    # Settings of whoever calls must not matter.
+    with matplotlib.rc_context({"font.size": 20, "savefig.dpi": 50, "svg.hashsalt": "other", "text.parse_math": True}):
+        save(draw(), tmp_path / f"second.{suffix}")
+    assert (tmp_path / f"first.{suffix}").read_bytes() == (tmp_path / f"second.{suffix}").read_bytes()
+
+
+def test_a_figure_can_be_saved_again(tmp_path):
+    figure = draw_by_step()
+    for name in ("first.png", "between.svg", "last.png"):
+        save(figure, tmp_path / name)
+    assert (tmp_path / "first.png").read_bytes() == (tmp_path / "last.png").read_bytes()
+
+
+def test_another_process_writes_the_same_bytes(tmp_path):
+    code = "import sys; from tests.test_figures import draw_by_step, save; save(draw_by_step(), sys.argv[1])"
+    save(draw_by_step(), tmp_path / "here.svg")
+    # Hashes of strings differ from process to process, unless they are told not to.
+    environment = os.environ | {"PYTHONHASHSEED": "1", "SOURCE_DATE_EPOCH": "0"}
+    command = [sys.executable, "-c", code, tmp_path / "there.svg"]
+    subprocess.run(command, check=True, env=environment, cwd=Path(__file__).parents[1])
+    here, there = (hashlib.sha256((tmp_path / name).read_bytes()).digest() for name in ("here.svg", "there.svg"))
+    assert here == there
+
+
+@pytest.mark.parametrize("suffix", ("png", "svg"))
+def test_files_tell_no_date_and_no_software(suffix, tmp_path):
+    path = tmp_path / "new" / f"figure.{suffix}"
+    save(draw_table2(), path)
+    content = path.read_bytes().lower()
+    assert b"matplotlib" not in content and b"<dc:date>" not in content
+
+
+def test_drawing_leaves_no_traces():
+    before = dict(matplotlib.rcParams)
+    draw_by_step()
+    assert dict(matplotlib.rcParams) == before
+
+
+@pytest.mark.parametrize("steps", (3, 15, 50))
+def test_emergence_has_a_column_for_each_shown_step_and_one_for_the_labels(steps):
+    figure = draw_emergence(steps)
+    assert len(figure.axes) == 4 * (min(steps, 15) + 1)
+    assert {str(step) for step in shown_steps(steps)} <= set(texts(figure))
+    width, height = figure.get_size_inches()
+    assert width < 8 and height < 4
+
+
+def test_many_steps_are_thinned_evenly_between_the_first_and_the_last():
+    for steps in range(1, 16):
+        assert list(shown_steps(steps)) == list(range(1, steps + 1))
+    for steps in range(16, 101):
+        shown = shown_steps(steps)
+        assert len(shown) == 15 and shown[0] == 1 and shown[-1] == steps
+        assert np.ptp(np.diff(shown)) <= 1
+
+
+def test_emergence_shows_the_steps_it_names():
+    steps = 20
+    decoded = np.broadcast_to(np.arange(steps, dtype=np.uint8)[:, None, None, None], (steps, 4, 4, 3))
+    predictions = {target: np.broadcast_to(np.arange(steps)[:, None, None], (steps, 2, 2)) for target in TARGETS}
+    figure = emergence(decoded, predictions, {target: np.eye(4) for target in TARGETS}, PROMPT, MODULE)
+    shown = shown_steps(steps) - 1
+    pictures = [axes.images[0].get_array() for axes in figure.axes]
+    images = [picture.flat[0] for picture in pictures if picture.ndim == 3]
+    assert images == [*shown, steps - 1]
+    maps = [picture.flat[0] for picture in pictures if picture.shape == (2, 2)]
+    assert maps == [*shown] * len(TARGETS)
+
+
+def test_emergence_gives_a_row_one_range_and_the_labels_their_own():
+    limits = colour_limits(draw_emergence(4))
+    saliency, depth, shading = (limits[start : start + 5] for start in (0, 5, 10))
+    assert set(saliency) == {(0.0, 1.0)}
+    for row in (depth, shading):
+        assert len(set(row[:4])) == 1 and row[4] != row[0]
+
+
+def test_predictions_are_shown_token_by_token():
+    figure = draw_emergence(4)
+    maps = [axes.images[0] for axes in figure.axes if axes.images[0].get_array().shape == (8, 8)]
+    assert len(maps) == 12 and {image.get_interpolation() for image in maps} == {"nearest"}
+
+
+def test_a_few_strays_do_not_set_the_range():
+    values = np.append(np.linspace(0, 1, 1000), 1e6)
+    low, high = display_range("depth", values)
+    assert 0 <= low < 0.05 and 0.95 < high <= 1
+
+
+def test_labelled_has_a_row_for_each_image():
+    assert len(draw_labelled(["a cube"] * 5).axes) == 5 * 4
+    with pytest.raises(ValueError):
+        labelled(np.zeros((2, 4, 4, 3), np.uint8), {target: np.zeros((2, 4, 4)) for target in TARGETS}, ["one prompt"])
+
+
+def test_prompts_that_are_too_long_end_in_an_ellipsis():
+    assert [text for text in texts(draw_labelled()) if text.endswith(" …")] == ["word word word word …"]
+
+
+@pytest.mark.parametrize("steps", (1, 3, 15, 50))
+def test_by_step_has_three_panels_with_whole_steps_and_one_legend(steps):
+    figure = draw_by_step(steps)
+    assert [panel.get_title() for panel in figure.axes] == list(TARGETS)
+    assert [panel.get_ylabel() for panel in figure.axes] == ["Dice", "Spearman’s ρ", "Spearman’s ρ"]
+    assert len(figure.legends) == 1 and not any(panel.get_legend() for panel in figure.axes)
+    for panel in figure.axes:
+        ticks = panel.get_xticks()
+        assert ticks[0] == 1 and ticks[-1] <= steps and len(ticks) <= 8 and all(ticks == ticks.astype(int))
+        assert [len(line.get_xdata()) for line in panel.lines] == [steps, steps] and len(panel.collections) == 2
+
+
+def test_by_step_starts_at_zero_or_below_the_lowest_band():
+    assert draw_by_step().axes[0].get_ylim() == (0, 1)
+    low, high = draw_negative_by_step().axes[0].get_ylim()
+    assert low == pytest.approx(-0.3) and high == 1
+
+
+def test_tables_show_every_cell():
+    assert texts(draw_table1(16)).count(MODULE) == 16
+    found = texts(draw_table2())
+    assert found.count("0.71") == 5 and found.count("0.85") == found.count("[0.84, 0.86]") == 9
+    assert found.count("–") == 1
+
+
+def test_table2_sets_the_paper_apart():
+    found = texts(draw_table2())
+    order = ["published in the paper", "Stable Diffusion v1.4", "measured here", "ours"]
+    places = [found.index(text) for text in order]
+    assert places == sorted(places)
+    colours = {text.get_text(): text.get_color() for text in draw_table2().findobj(Text)}
+    assert colours["Stable Diffusion v1.4"] != colours["ours"]
+    rows = table2_rows()
+    assert "published in the paper" not in texts(table2(rows[~rows.published]))
+
+
+def test_frames_share_size_and_colours():
+    early, late = draw_frame(3), draw_frame(4, brightness=1.0)
+    assert "step 3 of 15" in texts(early) and len(early.axes) == 8
+    assert colour_limits(early) == colour_limits(late)
+    assert colour_limits(early)[::2] == [(-2.0, 2.0)] * len(TARGETS)
+    assert tuple(early.get_size_inches()) == tuple(late.get_size_inches())
+
+
+@pytest.mark.parametrize("draw", (draw_emergence, draw_labelled))
+def test_prompts_with_dollars_are_no_formulas(draw):
+    assert not any(text.get_parse_math() for text in draw().findobj(Text) if "$" in text.get_text())
+    assert any("$5" in text for text in texts(draw()))
+
+
+def test_wrapping_keeps_the_text_and_the_width():
+    for text, separator in ((PROMPT, " "), (MODULE, "")):
+        lines = wrap(text, 1.5, SMALL)
+        assert len(lines) > 1 and separator.join(lines) == text
+        assert all(text_width(line, SMALL) <= 1.5 for line in lines)
+    assert wrap("short", 1.5, BODY) == ["short"]
+    assert wrap("", 1.5, BODY) == [""]
