@@ -31,16 +31,25 @@ def read_prompts(path: Path) -> pd.DataFrame:
         raise UserError(f"{path}, row {row}: not UTF-8; save the file as UTF-8") from None
     if "\0" in text:
         raise UserError(f"{path}, row {text[: text.index(chr(0))].count(chr(10)) + 1}: contains a NUL character")
-    reader = csv.reader(io.StringIO(text, newline=""))
-    header = [COLUMNS.get(name.strip(), name.strip()) for name in next(reader, [])]
+    lines = []
+    try:
+        for cells in csv.reader(io.StringIO(text, newline=""), strict=True):
+            lines.append(cells)
+    except csv.Error as error:
+        raise UserError(f"{path}, row {len(lines) + 1}: {error}; is a quotation mark missing or too many?") from None
+    names = (" ".join(cell.split()) for cell in (lines or [[]])[0])
+    header = [COLUMNS.get(name, name) for name in names]
     for name in ("prompt", "seed"):
         if name not in header:
             raise UserError(
                 f"{path}: no column {name!r}; found {', '.join(header) or 'nothing'}{nearest(name, header)}"
             )
+    for name in ("prompt_id", "prompt", "seed", "split"):
+        if header.count(name) > 1:
+            raise UserError(f"{path}: the column {name!r} is there twice")
     known = [name for name in ("prompt_id", "prompt", "seed", "split") if name in header]
     rows, seen = [], {}
-    for number, cells in enumerate(reader, start=2):
+    for number, cells in enumerate(lines[1:], start=2):
         if not cells:
             continue
         if len(cells) != len(header):

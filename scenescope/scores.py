@@ -40,20 +40,23 @@ class Reference:
     values: np.ndarray  # block means of the labels
     ranks: np.ndarray  # block means of the labels' ranks
     mean: np.ndarray
-    mean_square: np.ndarray
+    variance: np.ndarray
+    within: np.ndarray  # mean square of labels less their block's mean
     rank_variance: np.ndarray
 
     @classmethod
     def from_maps(cls, maps: np.ndarray, grid: int) -> "Reference":
         """Reduce labels [N, H, H] (bool or float) to a grid."""
+        values, ranks = block_means(maps, grid), image_ranks(maps)
         flat = maps.reshape(len(maps), -1).astype(np.float64)
-        ranks = image_ranks(maps)
+        block = maps.shape[-1] // grid
         return cls(
-            values=block_means(maps, grid),
+            values=values,
             ranks=block_means(ranks, grid),
             mean=flat.mean(1),
-            mean_square=(flat**2).mean(1),
-            rank_variance=ranks.reshape(len(maps), -1).var(1),
+            variance=_variance(flat),
+            within=flat.reshape(-1, grid, block, grid, block).var((2, 4)).mean((1, 2)),
+            rank_variance=_variance(ranks.reshape(len(maps), -1)),
         )
 
 
@@ -66,7 +69,7 @@ def dice(reference: Reference, predicted: np.ndarray) -> np.ndarray:
 
 def pearson(reference: Reference, predicted: np.ndarray) -> np.ndarray:
     """Linear correlation over the pixels of each image: predicted [N, g, g] to [N]."""
-    return _correlation(predicted, reference.values, reference.mean_square - reference.mean**2)
+    return _correlation(predicted, reference.values, reference.variance)
 
 
 def spearman(reference: Reference, predicted: np.ndarray) -> np.ndarray:
@@ -76,17 +79,20 @@ def spearman(reference: Reference, predicted: np.ndarray) -> np.ndarray:
 
 def rmse(reference: Reference, predicted: np.ndarray) -> np.ndarray:
     """Root mean squared error over the pixels of each image: predicted [N, g, g] to [N]."""
-    predicted = predicted.astype(np.float64)
-    square = (predicted**2 - 2 * predicted * reference.values).mean((1, 2)) + reference.mean_square
-    return np.sqrt(np.maximum(square, 0))
+    return np.sqrt(((predicted - reference.values) ** 2).mean((1, 2)) + reference.within)
+
+
+def _variance(flat: np.ndarray) -> np.ndarray:
+    """Variance of every row; exactly 0 where a row is constant, which rounding of its mean would hide."""
+    return np.where(np.ptp(flat, axis=1) == 0, 0.0, flat.var(1))
 
 
 def _correlation(predicted: np.ndarray, values: np.ndarray, variance: np.ndarray) -> np.ndarray:
     """Correlation [N] of grid maps with pixels of which block means and the variance are known."""
     p = predicted.reshape(len(predicted), -1).astype(np.float64)
     y = values.reshape(len(values), -1)
-    spread = p.var(1) * variance
-    defined = spread > 1e-24 * np.maximum(1, (p**2).mean(1) * (y**2).mean(1))
+    spread = _variance(p) * variance
+    defined = spread > 0
     covariance = ((p - p.mean(1, keepdims=True)) * (y - y.mean(1, keepdims=True))).mean(1)
     return np.where(defined, covariance / np.sqrt(np.where(defined, spread, 1)), np.nan)
 

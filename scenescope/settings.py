@@ -121,7 +121,10 @@ def unet_config(folder: Path) -> dict[str, Any]:
     file = folder / load_model_settings(folder).source / "unet" / "config.json"
     if not file.is_file():
         raise UserError(f"{folder / 'model.yaml'}: source: no file {file}; expected a pipeline in Diffusers' format")
-    return json.loads(file.read_text())
+    try:
+        return json.loads(file.read_text())
+    except ValueError as error:
+        raise UserError(f"{file}: not valid JSON: {error}") from None
 
 
 def _parse(kind: type[BaseModel], path: Path):
@@ -129,7 +132,7 @@ def _parse(kind: type[BaseModel], path: Path):
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except (ValueError, yaml.YAMLError) as error:  # PyYAML lets a date that is none through as ValueError
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     try:
         return kind.model_validate(values)

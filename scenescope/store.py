@@ -103,8 +103,8 @@ def shards(array: zarr.Array) -> list[slice]:
 
 
 def missing(array: zarr.Array) -> list[slice]:
-    """The rows of the shards that have not been written."""
-    return [rows for rows in shards(array) if not _file(array, rows).exists()]
+    """The rows of the shards that have not been written; a power cut can leave a file without its content."""
+    return [rows for rows in shards(array) if not ((file := _file(array, rows)).exists() and file.stat().st_size)]
 
 
 def _file(array: zarr.Array, rows: slice) -> Path:
@@ -119,7 +119,10 @@ def open_whole(folder: Path) -> zarr.Array:
     """
     if not (folder / "zarr.json").exists():
         raise UserError(f"{folder}: no array there; run dvc repro")
-    array = zarr.open_array(folder, mode="r")
+    try:
+        array = zarr.open_array(folder, mode="r")
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{folder}: damaged zarr.json ({error}); delete the folder and run dvc repro") from None
     lost = missing(array)
     if lost:
         rows = lost[0]

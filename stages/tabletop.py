@@ -6,21 +6,26 @@ The stages are those of models/tabletop/dvc.yaml, and so are their order and the
 import hashlib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 import yaml
 from diffusers import AutoencoderKL
 from PIL import Image
 from safetensors.torch import save_file
 
-from scenescope import targets
-from scenescope.settings import TARGETS
+from scenescope import diffusion, targets
+from scenescope.classifiers import tabletop as class_net
+from scenescope.labelers import tabletop as label_net
+from scenescope.settings import TARGETS, load_model_settings
 from scenescope.tabletop import labelling
 from scenescope.tabletop.autoencoder import reconstruction_error, train_autoencoder
+from scenescope.tabletop.card import class_accuracy, label_quality, layer_scores, named
 from scenescope.tabletop.dataset import TEST_SEED, rendered, scenes_for
-from scenescope.tabletop.denoiser import train_denoiser
+from scenescope.tabletop.denoiser import assemble, new_unet, train_denoiser
 from scenescope.tabletop.labelling import TRUTH
 
 HOME = Path("models/tabletop")
@@ -104,6 +109,64 @@ def classifier(params: dict) -> None:
     save_half(model, HOME / "classifier.safetensors")
 
 
+def card(params: dict) -> None:
+    """Measure what the model card says, on test renders and on prompts that were never trained on."""
+    settings = load_model_settings(HOME)
+    scenes, test = test_scenes(params)
+    vae = load_vae()
+    decoded = labelling.reconstruct(vae, test.image)
+    labelers = {target: label_net.load(target, HOME, "cpu") for target in TARGETS}
+    classify = class_net.load(HOME / "classifier.safetensors", "cpu")
+    shapes, colours = named([scene.caption for scene in scenes])
+
+    table = pd.read_csv("prompts/tabletop.csv")[: params["card"]["images"]]
+    prompts, seeds = table["prompt"].tolist(), table["seed"].tolist()
+    model = diffusion.open_model(
+        str(HOME),
+        image_size=settings.image_size,
+        steps=settings.steps,
+        guidance=settings.guidance,
+        dtype="float32",
+        device="cpu",
+    )
+    parts = [slice(i, i + 32) for i in range(0, len(table), 32)]
+    trajectories = torch.cat([diffusion.sample(model, prompts[p], seeds[p]) for p in parts])
+    images = np.concatenate([diffusion.decode(model, trajectories[p, -1]) for p in parts])
+    contact_sheet(images[:64]).save(HOME / "samples.png")
+
+    labels = {t: np.concatenate([labelers[t](images[p]) for p in parts]) for t in TARGETS}
+    train = params["card"]["train"]
+    trained = layer_scores(model, trajectories, prompts, labels, train)
+    torch.manual_seed(params["seed"])
+    blank = replace(
+        model,
+        pipeline=assemble(
+            vae, model.pipeline.tokenizer, model.pipeline.text_encoder, new_unet(params["denoiser"]).eval()
+        ),
+    )
+    random = layer_scores(blank, trajectories, prompts, labels, train)
+    check = train + train // 6
+    control = {}
+    for target in TARGETS:
+        known = labels[target].astype(np.float32)
+        found = targets.mean_map(target, known[:train], known[train:check], known[check:], 16)
+        name, values = next(iter(found.items()))
+        control[f"{target}_{name}"] = float(np.nanmean(values))
+    write_json(
+        "card.json",
+        {
+            "autoencoder_mse": reconstruction_error(vae, test.image),
+            "label_models_on_test_renders": label_quality(labelers, test.image, test),
+            "label_models_on_decoded_test_renders": label_quality(labelers, decoded, test),
+            "classifier_on_test_renders": class_accuracy(classify, test.image, shapes, colours),
+            "generated_images": class_accuracy(classify, images[:200], *named(prompts[:200])),
+            "ridge": {f"step_{step}": layers for step, layers in trained.items()},
+            "ridge_on_random_unet": {f"step_{step}": layers for step, layers in random.items()},
+            "mean_map": control,
+        },
+    )
+
+
 def load_vae() -> AutoencoderKL:
     return AutoencoderKL.from_pretrained(HOME / "vae", dtype=torch.float32)
 
@@ -123,9 +186,11 @@ def contact_sheet(images: np.ndarray, columns: int = 8, scale: int = 2) -> Image
 
 
 def write_json(name: str, values: dict) -> None:
-    (HOME / name).write_text(json.dumps(values, indent=2) + "\n")
+    """Write JSON into the model's folder, numbers to four digits."""
+    rounded = json.loads(json.dumps(values), parse_float=lambda text: round(float(text), 4))
+    (HOME / name).write_text(json.dumps(rounded, indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    stages = {stage.__name__: stage for stage in (render, autoencoder, denoiser, label_models, classifier)}
+    stages = {stage.__name__: stage for stage in (render, autoencoder, denoiser, label_models, classifier, card)}
     stages[sys.argv[1]](yaml.safe_load((HOME / "params.yaml").read_text()))

@@ -17,7 +17,7 @@ from scenescope.figures.by_step import by_step
 from scenescope.figures.emergence import emergence, shown_steps
 from scenescope.figures.frame import frame
 from scenescope.figures.labelled import labelled
-from scenescope.figures.style import BODY, SMALL, TARGETS, display_range, save, text_width, wrap
+from scenescope.figures.style import BODY, SMALL, TARGETS, display_range, save, styled, text_width, wrap
 from scenescope.figures.tables import table1, table2
 
 PROMPT = "a large orange sphere on a checkered floor with brick background, for $5 or $6"
@@ -81,8 +81,9 @@ DRAWINGS = (draw_emergence, draw_labelled, draw_by_step, draw_table1, draw_table
 every_figure = pytest.mark.parametrize("draw", DRAWINGS)
 
 
+@styled  # as ``save`` does: where ticks go is decided when a figure is drawn
 def boxes(figure):
-    """The boxes in dots of all the texts that are seen, by text; the figure must have been drawn."""
+    """The texts of a figure that are seen, each with its box in dots."""
     renderer = FigureCanvasAgg(figure).get_renderer()
     figure.draw(renderer)
     texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text()]

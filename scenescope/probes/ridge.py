@@ -62,9 +62,11 @@ def solve(statistics: Statistics, penalty: np.ndarray) -> Solution:
     """
     xx, xy = statistics.centred()
     # Channels that are constant or copies leave XᵀX singular; far less than any penalty makes it regular.
-    root = cholesky(xx + np.eye(len(xx)) * 1e-12 * np.trace(xx) / len(xx))
+    ease = 1e-12 * np.trace(xx) / len(xx) + np.finfo(float).tiny
+    root = cholesky(xx + np.eye(len(xx)) * ease)
     data = solve_triangular(root, xy, trans="T")
-    weight = Ridge(alpha=penalty, fit_intercept=False, solver="cholesky").fit(root, data).coef_.T
+    # scikit-learn drops the axis of a single target.
+    weight = np.atleast_2d(Ridge(alpha=penalty, fit_intercept=False, solver="cholesky").fit(root, data).coef_).T
     intercept = (statistics.y_sum - statistics.x_sum @ weight) / statistics.count
     return Solution(weight, intercept, penalty)
 

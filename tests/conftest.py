@@ -1,0 +1,89 @@
+"""What tests share: a study of their own, small, in a repository of its own."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+
+
+class Study:
+    """A clone of the project in a temporary folder: its files as they are now, its own git and DVC repository."""
+
+    def __init__(self, home: Path):
+        self.home = home
+        listed = subprocess.run(
+            ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True, text=True
+        )
+        for name in listed.stdout.splitlines():
+            if (ROOT / name).is_file():
+                (home / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, home / name)
+        self.run("git", "init", "-q")
+        self.run("git", "config", "user.email", "test@example.com")
+        self.run("git", "config", "user.name", "test")
+
+    def run(self, *command: str, fails: bool = False) -> str:
+        """Run a command in the clone and return what it printed, both streams together."""
+        environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+        done = subprocess.run(
+            command, cwd=self.home, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        assert (done.returncode != 0) == fails, done.stdout
+        return done.stdout
+
+    def settings(self, file: str, **changes) -> None:
+        """Change keys of a YAML file: ``probe__epochs=2`` is probe.epochs."""
+        path = self.home / file
+        values = yaml.safe_load(path.read_text())
+        for name, value in changes.items():
+            *parents, last = name.split("__")
+            inner = values
+            for parent in parents:
+                inner = inner[parent]
+            inner[last] = value
+        path.write_text(yaml.safe_dump(values, sort_keys=False))
+
+    def shrink(self, prompts: int = 18, validation: int = 3, test: int = 6, steps: int = 4) -> None:
+        """Make the study small: few prompts, few steps, two epochs. Commit it."""
+        path = self.home / "prompts" / "tabletop.csv"
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[: prompts + 1]))
+        self.settings(
+            "params.yaml",
+            prompts__validation=validation,
+            prompts__test=test,
+            probe__epochs=2,
+            scores__resamples=200,
+            figures__images=1,
+        )
+        self.settings("models/tabletop/model.yaml", steps=steps)
+        # The committed lock and results are of the full study.
+        for name in ("dvc.lock", "metrics", "plots"):
+            path = self.home / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        self.commit("small")
+
+    def commit(self, message: str) -> None:
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-q", "--allow-empty", "-m", message)
+
+
+def stages_run(output: str) -> list[str]:
+    """The stages that dvc repro or dvc exp run says that it ran, not those that it skipped or restored."""
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+
+
+@pytest.fixture
+def study(tmp_path) -> Study:
+    """A small study on the embedded model, nothing run yet."""
+    made = Study(tmp_path)
+    made.shrink()
+    return made
