@@ -6,6 +6,7 @@ latent, its step and its prompt, so trajectories are all that has to be kept.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,18 +98,30 @@ def replay(model: Model, trajectories: Tensor, prompts: list[str], layers: list[
     """For every step in turn, the activations {layer: [N, tokens, channels]} of one batch of trajectories.
 
     Only the conditional half is computed: it is what the probes read, and no row of a batch depends on
-    another.
+    another. Nor is anything computed behind the last of the layers.
     """
     scheduler: SchedulerMixin = model.pipeline.scheduler
     context = embed(model, prompts)
+    last = max(layers, key=model.layers.index).name
     seen: dict[str, Tensor] = {}
-    with listening(model.unet, layers, seen.__setitem__):
+
+    def receive(name: str, output: Tensor) -> None:
+        seen[name] = output
+        if name == last:
+            raise _Enough
+
+    with listening(model.unet, layers, receive):
         for step in range(model.steps):
             scheduler.set_timesteps(model.steps)  # forgets the last step: input scaling looks its sigma up anew
             timestep = scheduler.timesteps[step]
             latents = trajectories[:, step].to(model.device, model.unet.dtype)
-            model.unet(scheduler.scale_model_input(latents, timestep), timestep, context)
+            with suppress(_Enough):
+                model.unet(scheduler.scale_model_input(latents, timestep), timestep, context)
             yield dict(seen)
+
+
+class _Enough(Exception):
+    """The U-Net has computed all that was asked for."""
 
 
 @torch.no_grad()

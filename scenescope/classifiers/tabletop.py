@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from scenescope.tabletop.scenes import COLOURS, SHAPES
 
-STAGES = ((32, 32), (64, 64), (128, 128), (128,))  # widths of 3 × 3 convolutions; a stage ends in max pooling
+STAGES = ((32, 32), (64, 64), (96, 96), (96,))  # widths of 3 × 3 convolutions; a stage ends in max pooling
 CLASSES = tuple(f"{colour} {shape}" for shape in SHAPES for colour in COLOURS)
 
 
@@ -25,9 +25,9 @@ class Classifier(nn.Module):
                 width = outputs
             layers.append(nn.MaxPool2d(2))
         self.features = nn.Sequential(*layers)
-        self.hidden = nn.Sequential(nn.Flatten(), nn.Linear(width * 16, 256), nn.ReLU())
-        self.shape = nn.Linear(256, len(SHAPES))
-        self.colour = nn.Linear(256, len(COLOURS))
+        self.hidden = nn.Sequential(nn.Flatten(), nn.Linear(width * 16, 128), nn.ReLU())
+        self.shape = nn.Linear(128, len(SHAPES))
+        self.colour = nn.Linear(128, len(COLOURS))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         x = self.hidden(self.features(images))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from scenescope.labelers import Labeler
 
-CHANNELS = (32, 64, 96, 128)
+CHANNELS = (32, 56, 72, 96)
 
 
 class LabelNet(nn.Module):
@@ -53,7 +53,8 @@ def _block(inputs: int, outputs: int) -> nn.Sequential:
 def load(target: str, folder: Path, device: str) -> Labeler:
     """The labeler of one target, from its weights in a model folder.
 
-    Saliency is a mask, depth is inverse depth in 1 / object radii, shading is irradiance.
+    Saliency is a mask, depth is relative inverse depth (larger is nearer; mean about 0 and deviation about
+    1 in an image), shading is irradiance.
     """
     weights = load_file(folder / "labelers" / f"{target}.safetensors", device=device)
     network = LabelNet().to(device)

@@ -38,14 +38,17 @@ def reconstruct(vae: AutoencoderKL, images: np.ndarray) -> np.ndarray:
 def label_loss(target: str, guess: Tensor, truth: Tensor) -> Tensor:
     """Loss of maps [N, S, S]: cross-entropy and soft Dice for masks, absolute error for the others.
 
-    Depth's error is counted in units of the image's own spread: far scenes matter as much as near ones.
+    Absolute errors are counted in deviations of the image's own truth, so that a flat scene matters as much
+    as a varied one. Depth is learned as what one image can tell: relative, with mean 0 and deviation 1.
     """
     if target == "saliency":
         share = guess.sigmoid()
         overlap = (share * truth).sum((1, 2)) / (share + truth).sum((1, 2)).clamp(min=1)
         return F.binary_cross_entropy_with_logits(guess, truth) + 1 - 2 * overlap.mean()
-    unit = truth.std((1, 2), keepdim=True) if target == "depth" else 0.2
-    return ((guess - truth).abs() / unit).mean()
+    deviation = truth.std((1, 2), keepdim=True)
+    if target == "depth":
+        return (guess - (truth - truth.mean((1, 2), keepdim=True)) / deviation).abs().mean()
+    return ((guess - truth).abs() / deviation).mean()
 
 
 def train_labeler(
