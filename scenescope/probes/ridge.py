@@ -9,7 +9,7 @@ channels × channels, goes to scikit-learn's ``Ridge``, and the answer is that o
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import cholesky, solve_triangular
+from scipy.linalg import eigh
 from sklearn.linear_model import Ridge
 
 
@@ -58,13 +58,15 @@ class Solution:
 def solve(statistics: Statistics, penalty: np.ndarray) -> Solution:
     """Ridge with an unpenalised intercept, as scikit-learn's on the whole data; one penalty per target [K].
 
-    With XᵀX = RᵀR (Cholesky), the data R and R⁻ᵀ(XᵀY) have the statistics of the whole set.
+    With XᵀX = V E Vᵀ, the data R = E^½ Vᵀ and R⁻ᵀ(XᵀY) have the statistics of the whole set. Directions in
+    which the data do not vary, such as constant or copied channels, take no part, as in the whole set.
     """
     xx, xy = statistics.centred()
-    # Channels that are constant or copies leave XᵀX singular; far less than any penalty makes it regular.
-    ease = 1e-12 * np.trace(xx) / len(xx) + np.finfo(float).tiny
-    root = cholesky(xx + np.eye(len(xx)) * ease)
-    data = solve_triangular(root, xy, trans="T")
+    values, vectors = eigh(xx)
+    kept = values > max(values[-1], np.finfo(float).tiny) * 1e-14 * len(values)
+    scale = np.sqrt(np.where(kept, values, 0))[:, None]
+    root, rotated = scale * vectors.T, vectors.T @ xy
+    data = np.divide(rotated, scale, out=np.zeros_like(rotated), where=kept[:, None])
     # scikit-learn drops the axis of a single target.
     weight = np.atleast_2d(Ridge(alpha=penalty, fit_intercept=False, solver="cholesky").fit(root, data).coef_).T
     intercept = (statistics.y_sum - statistics.x_sum @ weight) / statistics.count
