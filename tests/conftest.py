@@ -6,10 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent
+
+# A busy machine is not a failure; and what lands is judged on the same examples every time.
+hypothesis.settings.register_profile("scenescope", deadline=None, derandomize="CI" in os.environ)
+hypothesis.settings.load_profile("scenescope")
 
 
 class Study:
