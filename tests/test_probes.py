@@ -194,10 +194,3 @@ def test_maps_show_the_foregrounds_probability_or_the_value_row_by_row():
 def test_a_token_meets_the_pixels_below_it():
     labels = np.arange(16).reshape(1, 4, 4)
     assert linear.pixel_blocks(labels, 2)[0].tolist() == [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]
-
-
-def test_every_epoch_is_watched():
-    activations, labels = problem("depth", steps=1)
-    calls = []
-    fitted = fit("depth", activations, labels, (activations, labels), epochs=3, watch=lambda: calls.append(1))
-    assert len(calls) == len(fitted.train_loss) == 3

@@ -10,7 +10,6 @@ the same numbers come for less: a token's prediction meets its block of pixels w
 Probes of different steps share nothing; they are fitted side by side, as one batched product.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,13 +67,12 @@ def fit(
     batch_size: int,
     learning_rate: float,
     seed: int,
-    watch: Callable[[], None] = lambda: None,
 ) -> Fitted:
     """Fit one probe per step on activations [S, N, T, C] and ``token_labels`` [N, T, …].
 
     ``held_out`` are activations and labels of validation images; they choose the epoch, step by step.
     Initialisation and the order of images come from ``seed`` alone, so a step's probe is the same
-    whichever steps are fitted beside it. ``watch`` is called after every epoch.
+    whichever steps are fitted beside it.
     """
     steps, count, _, channels = activations.shape
     device = activations.device
@@ -105,7 +103,6 @@ def fit(
                 keep[better] = now[better]
         curves[0].append((total / count).cpu().numpy())
         curves[1].append(checked.cpu().numpy())
-        watch()
     return Fitted(*kept, np.stack(curves[0]), np.stack(curves[1]))
 
 
