@@ -1,19 +1,21 @@
 """Open a Stable Diffusion model, sample trajectories, replay their steps and capture activations.
 
 A trajectory is the latent before every step and after the last: [steps + 1, channels, s, s], in the
-scheduler's own scale (for LMS, of standard deviation sigma). An activation is a pure function of a
-latent, its step and its prompt, so trajectories are all that has to be kept.
+scheduler's own scale (for LMS, of standard deviation sigma), and float32 whatever the U-Net computes in. An
+activation is a pure function of a latent, its step and its prompt, so trajectories are all that has to be kept.
 """
 
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
+import diffusers
 import numpy as np
 import torch
 from diffusers import SchedulerMixin, StableDiffusionPipeline
 from torch import Tensor
 
+from scenescope.errors import UserError
 from scenescope.layers import Layer, attention_layers, listening
 
 
@@ -45,11 +47,35 @@ class Model:
         return attention_layers(self.unet.config)
 
 
-def open_model(source: str, *, image_size: int, steps: int, guidance: float, dtype: str, device: str) -> Model:
-    """Load a pipeline folder in Diffusers' format; safetensors only, and no code from the folder."""
-    pipeline = StableDiffusionPipeline.from_pretrained(
-        source, dtype=getattr(torch, dtype), use_safetensors=True, safety_checker=None, local_files_only=True
-    )
+# Schedulers whose every step is a function of the latent, the step and, for LMS, the steps before: nothing random.
+SCHEDULERS = ("LMSDiscreteScheduler", "DDIMScheduler")
+
+
+def open_model(
+    source: str, *, image_size: int, steps: int, guidance: float, dtype: str, device: str, scheduler: str | None = None
+) -> Model:
+    """Load a pipeline folder in Diffusers' format; safetensors only, and no code from the folder.
+
+    ``scheduler`` is one of ``SCHEDULERS``, with the noise schedule of the folder's own; None is the folder's own.
+    Raises UserError if the folder is incomplete, or its own scheduler is none of them.
+    """
+    try:
+        pipeline = StableDiffusionPipeline.from_pretrained(
+            source,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+            local_files_only=True,
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(f"{source}: not a whole Stable Diffusion pipeline: {' '.join(str(error).split())}") from None
+    own = type(pipeline.scheduler).__name__
+    if (scheduler or own) not in SCHEDULERS:
+        raise UserError(f"{source}: its scheduler is {own}; say scheduler: {' or '.join(SCHEDULERS)} in model.yaml")
+    if scheduler:
+        pipeline.scheduler = getattr(diffusers, scheduler).from_config(pipeline.scheduler.config)
     return Model(pipeline.to(device), image_size, steps, guidance)
 
 
@@ -82,11 +108,11 @@ def sample(model: Model, prompts: list[str], seeds: list[int]) -> Tensor:
     scheduler.set_timesteps(model.steps)
     context = torch.cat([embed(model, [""]).expand(len(prompts), -1, -1), embed(model, prompts)])
     noise = initial_noise(seeds, model.latent_shape)
-    latents = (noise * scheduler.init_noise_sigma).to(model.device, model.unet.dtype)
+    latents = noise.to(model.device) * scheduler.init_noise_sigma
     trajectory = [latents]
     for timestep in scheduler.timesteps:
-        inputs = scheduler.scale_model_input(torch.cat([latents, latents]), timestep)
-        plain, prompted = model.unet(inputs, timestep, context).sample.chunk(2)
+        inputs = scheduler.scale_model_input(torch.cat([latents, latents]), timestep).to(model.unet.dtype)
+        plain, prompted = model.unet(inputs, timestep, context).sample.float().chunk(2)
         guided = plain + model.guidance * (prompted - plain)
         latents = scheduler.step(guided, timestep, latents).prev_sample
         trajectory.append(latents)
@@ -114,9 +140,10 @@ def replay(model: Model, trajectories: Tensor, prompts: list[str], layers: list[
         for step in range(model.steps):
             scheduler.set_timesteps(model.steps)  # forgets the last step: input scaling looks its sigma up anew
             timestep = scheduler.timesteps[step]
-            latents = trajectories[:, step].to(model.device, model.unet.dtype)
+            latents = trajectories[:, step].to(model.device)
+            inputs = scheduler.scale_model_input(latents, timestep).to(model.unet.dtype)
             with suppress(_Enough):
-                model.unet(scheduler.scale_model_input(latents, timestep), timestep, context)
+                model.unet(inputs, timestep, context)
             yield dict(seen)
 
 

@@ -1,26 +1,62 @@
-"""Read a prompts file, check every row, and split it by prompt."""
+"""Read a prompts file, or a list of published ones; check every row, and split it by prompt."""
 
 import csv
 import io
 import re
 from collections import defaultdict
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
+from scenescope import weights
 from scenescope.errors import UserError, nearest
+from scenescope.settings import Strict, parse
 
 # Our names for columns, and the reference studies' names for the same.
 COLUMNS = {"prompts": "prompt", "seeds": "seed", "prompt_inds": "prompt_id"}
 SPLITS = ("train", "validation", "test")
 
 
+class Published(Strict):
+    """A prompts file that others publish, and the split that its rows belong to."""
+
+    url: str
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    split: Literal["train", "validation", "test"]
+
+
+class PromptList(Strict):
+    """Prompts files by URL, as one."""
+
+    files: Annotated[list[Published], Field(min_length=1)]
+
+
 def read_prompts(path: Path) -> pd.DataFrame:
+    """Read a prompts file: a CSV (see ``read_csv``), or in YAML a ``PromptList`` of CSVs by URL.
+
+    Returns columns prompt_id (str), prompt, seed (int), and split if the file says it. Raises UserError with
+    the file, the row (as numbered by a spreadsheet) and what was expected.
+    """
+    if path.suffix != ".yaml":
+        return read_csv(path)
+    parts = []
+    for published in parse(PromptList, path).files:
+        table = read_csv(weights.fetch(published.url, published.sha256))
+        parts.append(table.assign(split=published.split))
+    table = pd.concat(parts, ignore_index=True)
+    twice = table["prompt_id"][table["prompt_id"].duplicated()]
+    if len(twice):
+        raise UserError(f"{path}: prompt_id {twice.iloc[0]!r} is in two of the files")
+    return table
+
+
+def read_csv(path: Path) -> pd.DataFrame:
     """Read a CSV in UTF-8 with a header: prompt, seed, and optionally prompt_id and split.
 
-    Returns columns prompt_id (str), prompt, seed (int), and split if the file has it. Raises UserError
-    with the file, the row (as numbered by a spreadsheet) and what was expected.
+    Returns and raises as ``read_prompts``.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -78,29 +114,34 @@ def _check(row: dict[str, str], where: str, seen: dict[str, int]) -> None:
 
 
 def split_prompts(table: pd.DataFrame, validation: int, test: int, seed: int) -> pd.DataFrame:
-    """Add the column split, unless the file brought one: so many rows for validation and test, the rest for training.
+    """Add the column split: so many rows for validation and test, the rest for training.
 
+    Where the file brought a split it is kept, and validation alone is carved from training if it has none.
     Rows with the same prompt go to the same split, since images of one prompt resemble each other.
     Returns columns prompt_id, prompt, seed, split, in the file's order.
     """
+    room = {"test": test, "validation": validation}
     if "split" not in table:
-        if len(table) <= validation + test:
-            raise UserError(
-                f"params.yaml: prompts.validation + prompts.test = {validation + test} leave nothing to train on:"
-                f" there are {len(table)} prompts"
-            )
-        groups = defaultdict(list)
-        for row, prompt in enumerate(table["prompt"]):
-            groups[prompt].append(row)
-        order = np.random.default_rng(seed).permutation(len(groups))
-        split, room = np.full(len(table), "train", object), {"test": test, "validation": validation}
-        groups = list(groups.values())
-        for name in room:
-            for group in order:
-                if split[groups[group][0]] == "train" and len(groups[group]) <= room[name]:
-                    split[groups[group]] = name
-                    room[name] -= len(groups[group])
-        table = table.assign(split=split)
+        table = table.assign(split="train")
+    else:
+        room = {} if "validation" in table["split"].values else {"validation": validation}
+    groups = defaultdict(list)
+    for row in np.flatnonzero(table["split"] == "train"):
+        groups[table["prompt"].iloc[row]].append(row)
+    count = sum(map(len, groups.values()))
+    if count and count <= sum(room.values()):
+        wanted = " + ".join(f"prompts.{name}" for name in reversed(room))
+        raise UserError(
+            f"params.yaml: {wanted} = {sum(room.values())} leave nothing to train on: there are {count} prompts"
+        )
+    split, groups = table["split"].to_numpy(object, copy=True), list(groups.values())
+    order = np.random.default_rng(seed).permutation(len(groups))
+    for name in room:
+        for group in order:
+            if split[groups[group][0]] == "train" and len(groups[group]) <= room[name]:
+                split[groups[group]] = name
+                room[name] -= len(groups[group])
+    table = table.assign(split=split)
     counts = table["split"].value_counts()
     for name in SPLITS:
         if not counts.get(name):

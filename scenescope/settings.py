@@ -5,12 +5,30 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 
+from scenescope import weights
 from scenescope.errors import UserError, nearest
 from scenescope.layers import attention_layers
 
 TARGETS = ("saliency", "depth", "shading")
+AUTO = "auto"  # in params.yaml: as the model's model.yaml says
+# What is fetched of a pipeline on the hub: no safety checker, and no second copy of the weights.
+PIPELINE_FILES = [
+    "*.json",
+    "tokenizer/*",
+    "text_encoder/model.safetensors",
+    "unet/diffusion_pytorch_model.safetensors",
+    "vae/diffusion_pytorch_model.safetensors",
+]
+
+
+def _batch_size(value: Any) -> Any:
+    if value == AUTO or (type(value) is int and value >= 1):
+        return value
+    raise ValueError("expected auto or a whole number from 1 on")
+
+
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -29,8 +47,14 @@ class Prompts(Strict):
     seed: Seed
 
 
+class Labels(Strict):
+    saliency: str
+    depth: str
+    shading: str
+
+
 class Batched(Strict):
-    batch_size: Count
+    batch_size: Annotated[Any, PlainValidator(_batch_size)]
 
 
 class LearningRates(Strict):
@@ -67,6 +91,7 @@ class Params(Strict):
     model: str
     device: Literal["auto", "cpu", "cuda"]
     prompts: Prompts
+    labels: Labels
     generate: Batched
     label: Batched
     capture: Batched
@@ -76,21 +101,29 @@ class Params(Strict):
     figures: Figures
 
 
-class LabelModels(Strict):
-    saliency: str
-    depth: str
-    shading: str
-
-
 class ModelSettings(Strict):
-    """model.yaml: what the pipeline has to know of a model. ``source`` is a folder beside it."""
+    """model.yaml: what the pipeline has to know of a model.
+
+    ``source`` is a folder beside it, in Diffusers' format, or with a ``revision`` a repository on the hub.
+    ``dtype: auto`` is float16 on a GPU and float32 on a CPU.
+    """
 
     source: str
+    revision: Annotated[str, Field(pattern="^[0-9a-f]{40}$")] | None = None
+    scheduler: Literal["LMSDiscreteScheduler", "DDIMScheduler"] | None = None
     image_size: Annotated[int, Field(ge=8, multiple_of=8)]
     steps: Annotated[int, Field(ge=1, le=1000)]
     guidance: Annotated[float, Field(ge=1, allow_inf_nan=False)]
-    dtype: Literal["float32", "float16", "bfloat16"]
-    labels: LabelModels
+    dtype: Literal["auto", "float32", "float16", "bfloat16"]
+    batch_size: Count
+    prompts: str
+    labels: Labels
+
+    def pipeline(self, folder: Path, files: list[str] = PIPELINE_FILES) -> Path:
+        """The folder of the pipeline, for the model in ``folder``; from the hub, the ``files`` of it."""
+        if self.revision is None:
+            return folder / self.source
+        return weights.snapshot(self.source, self.revision, files)
 
 
 def load_params(path: Path = Path("params.yaml"), models: Path = Path("models")) -> Params:
@@ -98,7 +131,7 @@ def load_params(path: Path = Path("params.yaml"), models: Path = Path("models"))
 
     Raises UserError with one line: the file, the key, what was expected, and the nearest valid value.
     """
-    params = _parse(Params, path)
+    params = parse(Params, path)
     if not (models / params.model / "model.yaml").is_file():
         known = sorted(file.parent.name for file in models.glob("*/model.yaml"))
         raise UserError(
@@ -113,12 +146,12 @@ def load_params(path: Path = Path("params.yaml"), models: Path = Path("models"))
 
 def load_model_settings(folder: Path) -> ModelSettings:
     """Read and check a model folder's model.yaml."""
-    return _parse(ModelSettings, folder / "model.yaml")
+    return parse(ModelSettings, folder / "model.yaml")
 
 
 def unet_config(folder: Path) -> dict[str, Any]:
     """The U-Net's configuration of a model folder, without loading weights."""
-    file = folder / load_model_settings(folder).source / "unet" / "config.json"
+    file = load_model_settings(folder).pipeline(folder, ["unet/config.json"]) / "unet" / "config.json"
     if not file.is_file():
         raise UserError(f"{folder / 'model.yaml'}: source: no file {file}; expected a pipeline in Diffusers' format")
     try:
@@ -127,7 +160,8 @@ def unet_config(folder: Path) -> dict[str, Any]:
         raise UserError(f"{file}: not valid JSON: {error}") from None
 
 
-def _parse(kind: type[BaseModel], path: Path):
+def parse(kind: type[BaseModel], path: Path):
+    """A YAML file as settings of a kind. Raises UserError with the first thing that is wrong."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -148,7 +182,8 @@ def _one_line(kind: type[BaseModel], path: Path, problem: dict) -> str:
         return f"{path}: unknown key {key}{nearest(where[-1], _fields(kind, where[:-1]))}"
     if problem["type"] == "missing":
         return f"{path}: the key {key} is missing"
-    message = problem["msg"][0].lower() + problem["msg"][1:]
+    message = problem["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
     return f"{path}: {key or 'file'}: {message}, got {problem['input']!r}"
 
 

@@ -8,6 +8,7 @@ finished is found there by the next one, and the folder becomes the output once 
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -22,7 +23,8 @@ from zarr.codecs import BytesCodec, Crc32cCodec
 
 from scenescope.errors import UserError
 
-SHARD_ROWS = 32  # images in a shard: what a killed run can lose
+SHARD_ROWS = 32  # images in a shard at most: what a killed run can lose
+SHARD_BYTES = 2**28  # and bytes: what is held in memory at once
 
 
 def fingerprint(paths: list[Path], values: Any) -> str:
@@ -74,7 +76,8 @@ def fill(
     With ``columns_apart``, every index of the second axis (steps) is a chunk of its own, so that one
     step of all images can be read without the others.
     """
-    shard_rows = min(shard_rows, shape[0])
+    row_bytes = math.prod(shape[1:]) * np.dtype(dtype).itemsize
+    shard_rows = min(shape[0], shard_rows, max(1, SHARD_BYTES // row_bytes))
     if (folder / "zarr.json").exists():
         array = zarr.open_array(folder, mode="r+")
     else:

@@ -5,7 +5,6 @@ pinned revision), when they are first needed. A path is read where it lies.
 """
 
 import hashlib
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from scenescope.disk import check_room
 from scenescope.errors import UserError
 
 CACHE = Path(pooch.os_cache("scenescope"))
+pooch.get_logger().setLevel("WARNING")  # it would advise to pin the checksum, which ``fetch`` does
 
 
 def fetch(url: str, sha256: str | None = None) -> Path:
@@ -28,7 +28,7 @@ def fetch(url: str, sha256: str | None = None) -> Path:
     Where the publisher gives no checksum, the one of the first download is written beside the file, and every
     later use is held to it. Raises UserError where the file cannot be had or is not the right one.
     """
-    name = url.rsplit("/", 1)[-1]
+    name = f"{hashlib.sha256(url.encode()).hexdigest()[:8]}-{url.rsplit('/', 1)[-1]}"
     file, record = CACHE / name, CACHE / f"{name}.sha256"
     if not file.exists():
         try:
@@ -72,7 +72,7 @@ def read(file: Path) -> Any:
         return torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{file}: no such file") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+    except Exception as error:  # a file that is no file of weights breaks the reader in many ways
         raise UserError(f"{file}: not a file of weights ({_brief(error)})") from None
 
 

@@ -7,8 +7,8 @@ import torch
 
 from scenescope import diffusion, store
 from scenescope.settings import Params
-from stages.common import ACTIVATIONS, PROMPTS, TRAJECTORIES, batches, read_table, run, workspace
-from stages.opening import open_model
+from stages.common import ACTIVATIONS, PROMPTS, TRAJECTORIES, batches, check_disk, read_table, run, workspace
+from stages.opening import batch_size, fitting, open_model
 
 
 def capture(params: Params) -> None:
@@ -16,18 +16,23 @@ def capture(params: Params) -> None:
     model = open_model(params.model, params.device)
     (layer,) = [layer for layer in model.layers if layer.name == params.probe.layer]
     trajectories = store.open_whole(TRAJECTORIES)
+    size = batch_size(params.capture.batch_size, params.model)
+    shape = (len(prompts), model.steps, layer.grid(model.latent_shape[-1]) ** 2, layer.channels)
+    check_disk(ACTIVATIONS, shape, "float16")
 
     def activations(rows: slice) -> np.ndarray:
         parts = []
-        for r in batches(rows, params.capture.batch_size):
+        for r in batches(rows, size):
             latents = torch.from_numpy(store.read(trajectories, r))
             steps = diffusion.replay(model, latents, prompts[r], [layer])
             parts.append(torch.stack([step[layer.name].half().cpu() for step in steps], 1))
         return np.concatenate(parts)
 
-    shape = (len(prompts), model.steps, layer.grid(model.latent_shape[-1]) ** 2, layer.channels)
     depends = [PROMPTS, TRAJECTORIES, Path("models") / params.model]
-    with workspace(ACTIVATIONS, depends, [params.probe.layer, params.capture.batch_size, str(model.device)]) as folder:
+    with (
+        fitting("capture.batch_size", size),
+        workspace(ACTIVATIONS, depends, [params.probe.layer, size, str(model.device)]) as folder,
+    ):
         store.fill(folder, shape, "float16", activations, columns_apart=True, desc=f"capture {layer.name}")
 
 

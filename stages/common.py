@@ -13,6 +13,7 @@ import pandas as pd
 from PIL import Image
 
 from scenescope import store
+from scenescope.disk import check_room
 from scenescope.errors import UserError
 from scenescope.settings import Params, load_params
 
@@ -37,6 +38,11 @@ def workspace(output: Path, depends: list[Path], values: Any) -> AbstractContext
     """Scratch that becomes ``output``, resumable while the files depended on, the code and the values stay the same."""
     key = store.fingerprint([*depends, Path("scenescope"), Path("stages")], values)
     return store.workspace(output, key)
+
+
+def check_disk(output: Path, shape: tuple[int, ...], dtype: str) -> None:
+    """Raise UserError unless there is room for an array, and for the second copy that DVC's cache may keep."""
+    check_room(output, 2 * math.prod(shape) * np.dtype(dtype).itemsize, "what is asked for, with DVC's copy of it,")
 
 
 def read_table() -> pd.DataFrame:

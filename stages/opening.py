@@ -1,12 +1,14 @@
 """Open the model that params.yaml names, on the device that it names."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from scenescope import diffusion
 from scenescope.errors import UserError
-from scenescope.settings import load_model_settings
+from scenescope.settings import AUTO, load_model_settings
 
 
 def device_named(name: str) -> str:
@@ -22,11 +24,31 @@ def open_model(name: str, device: str) -> diffusion.Model:
     """The model of a folder of models/, as its model.yaml says."""
     folder = Path("models") / name
     settings = load_model_settings(folder)
+    device = device_named(device)
+    dtype = settings.dtype
+    if dtype == AUTO:
+        dtype = "float16" if device == "cuda" else "float32"
     return diffusion.open_model(
-        str(folder / settings.source),
+        str(settings.pipeline(folder)),
         image_size=settings.image_size,
         steps=settings.steps,
         guidance=settings.guidance,
-        dtype=settings.dtype,
-        device=device_named(device),
+        dtype=dtype,
+        device=device,
+        scheduler=settings.scheduler,
     )
+
+
+def batch_size(given: int | str, model: str) -> int:
+    """The batch size that params.yaml gives; for auto, that of the model's model.yaml."""
+    return load_model_settings(Path("models") / model).batch_size if given == AUTO else given
+
+
+@contextmanager
+def fitting(key: str, size: int) -> Iterator[None]:
+    """Within the context, running out of the GPU's memory is an error that says what to set the batch size to."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        advice = f"set it to {size // 2}" if size > 1 else "use a GPU with more memory, or device: cpu"
+        raise UserError(f"params.yaml: {key}: out of GPU memory with {size} at once; {advice}") from None

@@ -161,11 +161,20 @@ def test_a_split_that_the_file_brings_is_kept():
     assert split["split"].tolist() == own
 
 
-@pytest.mark.parametrize("name", ["train", "validation", "test"])
+@pytest.mark.parametrize("name", ["train", "test"])
 def test_an_empty_split_is_refused(name):
     others = [other for other in ("train", "validation", "test") if other != name]
     with pytest.raises(UserError, match=f"the split '{name}' is empty"):
         split_prompts(table_of(list("ab"), split=others), 1, 1, 0)
+
+
+def test_a_files_split_is_kept_and_validation_is_carved_from_its_training_rows():
+    given = ["train", "test", "train", "train", "test", "train"]
+    table = split_prompts(table_of(list("abcdef"), split=given), 2, 99, 0)
+    assert (table["split"] == "test").tolist() == [name == "test" for name in given]
+    assert (table["split"] == "validation").sum() == 2
+    with pytest.raises(UserError, match=r"prompts.validation = 4 leave nothing to train on: there are 4 prompts"):
+        split_prompts(table_of(list("abcdef"), split=given), 4, 99, 0)
 
 
 def test_asking_for_every_prompt_is_refused():

@@ -25,14 +25,17 @@ MODEL = {
     "steps": 15,
     "guidance": 7.5,
     "dtype": "float32",
+    "batch_size": 8,
+    "prompts": "prompts/x.csv",
     "labels": {"saliency": "x", "depth": "x", "shading": "x"},
 }
 PARAMS = {
     "model": "tiny",
     "device": "cpu",
     "prompts": {"source": "prompts/x.csv", "validation": 4, "test": 3, "seed": 0},
+    "labels": {"saliency": "auto", "depth": "auto", "shading": "auto"},
     "generate": {"batch_size": 1},
-    "label": {"batch_size": 2},
+    "label": {"batch_size": "auto"},
     "capture": {"batch_size": 3},
     "probe": {
         "layer": "dec4_l1",
@@ -89,7 +92,7 @@ def refused(start, load=load_params):
 
 def test_good_settings_are_read_as_they_are_written(project):
     assert load_params().model_dump() == PARAMS
-    assert load_model_settings(Path("models/tiny")).model_dump() == MODEL
+    assert load_model_settings(Path("models/tiny")).model_dump(exclude_unset=True) == MODEL
 
 
 def test_the_committed_settings_are_good(monkeypatch, tmp_path):
@@ -98,7 +101,7 @@ def test_the_committed_settings_are_good(monkeypatch, tmp_path):
     model = yaml.safe_load((ROOT / "models" / committed["model"] / "model.yaml").read_text())
     write_model(Path("models") / committed["model"], model)
     assert load_params(ROOT / "params.yaml").model_dump() == committed
-    assert load_model_settings(ROOT / "models" / committed["model"]).model_dump() == model
+    assert load_model_settings(ROOT / "models" / committed["model"]).model_dump(exclude_unset=True) == model
     assert tuple(committed["probe"]["learning_rate"]) == tuple(model["labels"]) == TARGETS
 
 
@@ -129,7 +132,7 @@ WRONG_PARAMS = [
     ("ridge.penalties", 10, "valid list", "got 10"),
     ("scores.resamples", 0, "greater than or equal to 1"),
     ("figures.images", 1.5, "valid integer", "got 1.5"),
-    ("generate.batch_size", "8\n9", "valid integer", r"got '8\n9'"),
+    ("generate.batch_size", "8\n9", "auto or a whole number", r"got '8\n9'"),
 ]
 
 

@@ -1,7 +1,7 @@
 """Label models, one module each, behind one protocol.
 
-A module says which ``TARGETS`` it can label, and has ``load(target, source, folder, device)``, which opens its
-label model for one of them and returns a ``Labeler``. ``folder`` is the model's folder below models/.
+A module says which ``TARGETS`` it can label, and has ``load(target, folder, device, source=None)``, which opens
+its label model for one of them and returns a ``Labeler``. ``folder`` is the model's folder below models/.
 ``source`` says which weights: what stands behind the colon in ``labels.saliency: tracer:te7``, or None.
 """
 
@@ -23,7 +23,7 @@ class Labeler(Protocol):
 def named(spec: str, target: str):
     """The module and the source that ``spec``, MODULE or MODULE:SOURCE, names for a target.
 
-    Raises UserError if there is no such module, or it does not label the target.
+    Raises UserError if there is no such module, it does not label the target, or the source is a path to nothing.
     """
     name, _, source = spec.partition(":")
     known = sorted(file.stem for file in Path(__file__).parent.glob("[a-z]*.py"))
@@ -32,4 +32,6 @@ def named(spec: str, target: str):
     module = import_module(f"scenescope.labelers.{name}")
     if target not in module.TARGETS:
         raise UserError(f"labels.{target}: {name} labels {' and '.join(module.TARGETS)}, not {target}")
+    if "/" in source and not Path(source).exists():
+        raise UserError(f"labels.{target}: {spec}: no file or folder {source}")
     return module, source or None

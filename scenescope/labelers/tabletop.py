@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from scenescope.labelers import Labeler
 
+TARGETS = ("saliency", "depth", "shading")
 CHANNELS = (32, 56, 72, 96)
 
 
@@ -50,13 +51,13 @@ def _block(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def load(target: str, folder: Path, device: str) -> Labeler:
-    """The labeler of one target, from its weights in a model folder.
+def load(target: str, folder: Path, device: str, source: str | None = None) -> Labeler:
+    """The labeler of one target, from its weights in a model folder, or in the folder ``source``.
 
     Saliency is a mask, depth is relative inverse depth (larger is nearer; mean about 0 and deviation about
     1 in an image), shading is irradiance.
     """
-    weights = load_file(folder / "labelers" / f"{target}.safetensors", device=device)
+    weights = load_file(Path(source or folder / "labelers") / f"{target}.safetensors", device=device)
     network = LabelNet().to(device)
     network.load_state_dict({name: value.float() for name, value in weights.items()})
     network.eval()
