@@ -5,7 +5,7 @@ import json
 
 import torch
 import yaml
-from conftest import ROOT, Study
+from conftest import ROOT, Study, stages_run
 from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
 
@@ -87,3 +87,16 @@ def test_an_unfinished_pipeline_and_an_unknown_sampler_are_one_line(study):
     output = study.run("dvc", "repro", fails=True)
     assert "models/mine/weights: not a whole Stable Diffusion pipeline" in output
     assert "Traceback" not in output
+
+
+def test_without_network_a_model_of_the_hub_is_refused_in_one_line_before_anything_runs(study, monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    study.settings("params.yaml", model="sd14")
+    output = study.run("dvc", "repro", fails=True)
+    told = [line for line in output.splitlines() if line.startswith("error:")]
+    assert len(told) == 1 and "CompVis/stable-diffusion-v1-4 at revision 133a221b: cannot be had" in told[0]
+    assert "is there a network?" in told[0]
+    assert "Traceback" not in output
+    assert stages_run(output) == ["prompts"]
+    assert not (study.home / "data").exists()

@@ -1,0 +1,77 @@
+"""What a machine lacks is said in one line, and memory does not grow with the number of images."""
+
+import shutil
+import sys
+from collections import namedtuple
+
+import numpy as np
+import pytest
+import torch
+from conftest import Study
+
+from scenescope import store
+from scenescope.errors import UserError
+from stages import common, opening
+
+
+def test_a_gpu_that_is_not_there_is_one_line(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert opening.device_named("auto") == "cpu"
+    with pytest.raises(UserError, match="device: cuda, but PyTorch sees no GPU here; use auto or cpu"):
+        opening.device_named("cuda")
+
+
+@pytest.mark.parametrize(("size", "advice"), [(8, "with 8 at once; set it to 4"), (1, "a GPU with more memory")])
+def test_out_of_gpu_memory_says_what_to_set(size, advice):
+    with pytest.raises(UserError) as caught, opening.fitting("generate.batch_size", size):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+    assert str(caught.value).startswith("params.yaml: generate.batch_size: out of GPU memory")
+    assert advice in str(caught.value)
+
+
+def test_a_full_disk_is_said_before_anything_is_computed(monkeypatch, tmp_path):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**12, 10**12 - 10**9, 10**9))
+    # dec4_l1 of SD v1.4 for the paper's 617 images.
+    with pytest.raises(UserError, match=r"needs 48\.5 GB of disk, 1\.0 GB are free"):
+        common.check_disk(tmp_path / "activations", (617, 15, 4096, 320), "float16")
+    common.check_disk(tmp_path / "small", (10, 15, 64, 64), "float16")
+
+
+def test_a_shard_holds_as_many_rows_as_memory_allows(tmp_path):
+    """Rows of SD v1.4's activations are 39 MB each: fewer of them make a shard."""
+    asked = []
+
+    def rows_of(rows: slice) -> np.ndarray:
+        asked.append(rows.stop - rows.start)
+        return np.zeros((rows.stop - rows.start, 15, 4096 * 320), np.float16)
+
+    store.fill(tmp_path, (8, 15, 4096 * 320), "float16", rows_of, desc="test", columns_apart=True)
+    assert asked == [6, 2]
+
+
+PEAK = """
+import resource, runpy, sys
+sys.argv = sys.argv[1:]
+runpy.run_module(sys.argv[0], run_name="__main__")
+print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
+    peaks, steps, tokens, channels = {}, 6, 256, 96  # of dec4_l1
+    for count in (64, 224):  # the first shards warm up what allocates memory
+        study = Study(tmp_path / str(count))
+        study.shrink(prompts=count, steps=steps)
+        study.run(sys.executable, "-m", "stages.prompts")
+        rng = np.random.default_rng(0)
+        store.fill(
+            study.home / "data" / "trajectories",
+            (count, steps + 1, 4, 16, 16),
+            "float32",
+            lambda rows, rng=rng: rng.standard_normal((rows.stop - rows.start, steps + 1, 4, 16, 16), np.float32),
+            desc="trajectories",
+        )
+        peaks[count] = 1024 * int(study.run(sys.executable, "-c", PEAK, "stages.capture").rsplit("peak", 1)[1])
+    more = (224 - 64) * steps * tokens * channels * 2  # bytes that are captured
+    assert peaks[224] - peaks[64] < more / 2, (peaks, more)
