@@ -1,0 +1,1 @@
+"""Networks of published label models, written anew, with the names of their weight files."""
