@@ -12,7 +12,8 @@ from scenescope.settings import AUTO, load_model_settings
 
 
 def device_named(name: str) -> str:
-    """The device that ``device: auto`` means on this machine."""
+    """The device that ``device: auto`` means on this machine, set to compute float32 as float32."""
+    torch.backends.cudnn.allow_tf32 = False  # or convolutions on a GPU would round to 10 bits
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():

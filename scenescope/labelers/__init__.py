@@ -1,8 +1,9 @@
 """Label models, one module each, behind one protocol.
 
-A module says which ``TARGETS`` it can label, and has ``load(target, folder, device, source=None)``, which opens
-its label model for one of them and returns a ``Labeler``. ``folder`` is the model's folder below models/.
-``source`` says which weights: what stands behind the colon in ``labels.saliency: tracer:te7``, or None.
+A module says which ``TARGETS`` it can label, and which ``VARIANTS`` of its weights it knows by name, if there is
+a choice. It has ``load(target, folder, device, source=None)``, which opens its label model for one of the targets
+and returns a ``Labeler``. ``folder`` is the model's folder below models/; ``source`` is a variant or a path to
+weights, as behind the colon of ``labels.saliency: tracer:te7``, or None for the usual ones.
 """
 
 from importlib import import_module
@@ -23,7 +24,8 @@ class Labeler(Protocol):
 def named(spec: str, target: str):
     """The module and the source that ``spec``, MODULE or MODULE:SOURCE, names for a target.
 
-    Raises UserError if there is no such module, it does not label the target, or the source is a path to nothing.
+    Raises UserError if there is no such module, it does not label the target, or the source is neither a variant
+    of its nor a path to something.
     """
     name, _, source = spec.partition(":")
     known = sorted(file.stem for file in Path(__file__).parent.glob("[a-z]*.py"))
@@ -32,6 +34,8 @@ def named(spec: str, target: str):
     module = import_module(f"scenescope.labelers.{name}")
     if target not in module.TARGETS:
         raise UserError(f"labels.{target}: {name} labels {' and '.join(module.TARGETS)}, not {target}")
-    if "/" in source and not Path(source).exists():
-        raise UserError(f"labels.{target}: {spec}: no file or folder {source}")
+    variants = getattr(module, "VARIANTS", ())
+    if source and source not in variants and not Path(source).exists():
+        choice = f", nor a variant{nearest(source, variants)}" if variants else ""
+        raise UserError(f"labels.{target}: {spec}: no file or folder {source}{choice}")
     return module, source or None
