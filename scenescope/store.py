@@ -68,13 +68,15 @@ def fill(
     compute: Callable[[slice], np.ndarray],
     *,
     desc: str,
+    batch_size: int = SHARD_ROWS,
     shard_rows: int = SHARD_ROWS,
     columns_apart: bool = False,
 ) -> None:
     """Write the array in ``folder`` shard by shard, computing the rows of those that are missing.
 
-    With ``columns_apart``, every index of the second axis (steps) is a chunk of its own, so that one
-    step of all images can be read without the others.
+    ``compute`` is asked for at most ``batch_size`` rows at once, and the progress bar moves with every answer.
+    With ``columns_apart``, every index of the second axis (steps) is a chunk of its own, so that one step of all
+    images can be read without the others.
     """
     row_bytes = math.prod(shape[1:]) * np.dtype(dtype).itemsize
     shard_rows = min(shape[0], shard_rows, max(1, SHARD_BYTES // row_bytes))
@@ -95,8 +97,16 @@ def fill(
     todo = missing(array)
     with tqdm(total=shape[0], initial=shape[0] - sum(r.stop - r.start for r in todo), desc=desc) as progress:
         for rows in todo:
-            array[rows] = compute(rows)
-            progress.update(rows.stop - rows.start)
+            parts = []
+            for batch in batches(rows, batch_size):
+                parts.append(compute(batch))
+                progress.update(batch.stop - batch.start)
+            array[rows] = np.concatenate(parts)
+
+
+def batches(rows: slice, size: int) -> list[slice]:
+    """The rows in runs of at most ``size``."""
+    return [slice(start, min(start + size, rows.stop)) for start in range(rows.start, rows.stop, size)]
 
 
 def shards(array: zarr.Array) -> list[slice]:

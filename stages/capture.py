@@ -7,7 +7,7 @@ import torch
 
 from scenescope import diffusion, store
 from scenescope.settings import Params
-from stages.common import ACTIVATIONS, PROMPTS, TRAJECTORIES, batches, check_disk, read_table, run, workspace
+from stages.common import ACTIVATIONS, PROMPTS, TRAJECTORIES, check_disk, read_table, run, workspace
 from stages.opening import batch_size, fitting, open_model
 
 
@@ -21,19 +21,18 @@ def capture(params: Params) -> None:
     check_disk(ACTIVATIONS, shape, "float16")
 
     def activations(rows: slice) -> np.ndarray:
-        parts = []
-        for r in batches(rows, size):
-            latents = torch.from_numpy(store.read(trajectories, r))
-            steps = diffusion.replay(model, latents, prompts[r], [layer])
-            parts.append(torch.stack([step[layer.name].half().cpu() for step in steps], 1))
-        return np.concatenate(parts)
+        latents = torch.from_numpy(store.read(trajectories, rows))
+        steps = diffusion.replay(model, latents, prompts[rows], [layer])
+        return torch.stack([step[layer.name].half().cpu() for step in steps], 1).numpy()
 
     depends = [PROMPTS, TRAJECTORIES, Path("models") / params.model]
     with (
         fitting("capture.batch_size", size),
         workspace(ACTIVATIONS, depends, [params.probe.layer, size, str(model.device)]) as folder,
     ):
-        store.fill(folder, shape, "float16", activations, columns_apart=True, desc=f"capture {layer.name}")
+        store.fill(
+            folder, shape, "float16", activations, desc=f"capture {layer.name}", batch_size=size, columns_apart=True
+        )
 
 
 if __name__ == "__main__":

@@ -55,11 +55,6 @@ def read_images(prompt_ids: list[str]) -> np.ndarray:
     return np.stack([np.asarray(Image.open(IMAGES / f"{name}.png").convert("RGB")) for name in prompt_ids])
 
 
-def batches(rows: slice, size: int) -> list[slice]:
-    """The rows in runs of at most ``size``."""
-    return [slice(start, min(start + size, rows.stop)) for start in range(rows.start, rows.stop, size)]
-
-
 def split_rows(table: pd.DataFrame) -> dict[str, np.ndarray]:
     """The row numbers of every split."""
     return {split: np.flatnonzero(table["split"] == split) for split in ("train", "validation", "test")}

@@ -8,7 +8,7 @@ from PIL import Image
 
 from scenescope import diffusion, store
 from scenescope.settings import Params
-from stages.common import IMAGES, PROMPTS, TRAJECTORIES, batches, check_disk, read_table, run, workspace
+from stages.common import IMAGES, PROMPTS, TRAJECTORIES, check_disk, read_table, run, workspace
 from stages.opening import batch_size, fitting, open_model
 
 
@@ -21,16 +21,16 @@ def generate(params: Params) -> None:
     check_disk(TRAJECTORIES, shape, "float32")
 
     def trajectories(rows: slice) -> np.ndarray:
-        return np.concatenate([diffusion.sample(model, prompts[r], seeds[r]).cpu() for r in batches(rows, size)])
+        return diffusion.sample(model, prompts[rows], seeds[rows]).cpu().numpy()
 
     depends = [PROMPTS, Path("models") / params.model]
     with fitting("generate.batch_size", size):
         with workspace(TRAJECTORIES, depends, [size, str(model.device)]) as folder:
-            store.fill(folder, shape, "float32", trajectories, desc="generate")
+            store.fill(folder, shape, "float32", trajectories, desc="generate", batch_size=size)
 
         latents = store.open_whole(TRAJECTORIES)
         with workspace(IMAGES, depends, [size, str(model.device)]) as folder:
-            for rows in batches(slice(0, len(table)), size):
+            for rows in store.batches(slice(0, len(table)), size):
                 images = diffusion.decode(model, torch.from_numpy(store.read(latents, (rows, -1))))
                 for name, image in zip(table["prompt_id"][rows], images, strict=True):
                     Image.fromarray(image).save(folder / f"{name}.png")

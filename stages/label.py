@@ -7,7 +7,7 @@ import numpy as np
 
 from scenescope import labelers, store
 from scenescope.settings import AUTO, Params, load_model_settings
-from stages.common import IMAGES, LABELS, PROMPTS, batches, check_disk, read_images, read_table, run, workspace
+from stages.common import IMAGES, LABELS, PROMPTS, check_disk, read_images, read_table, run, workspace
 from stages.opening import batch_size, device_named, fitting
 
 
@@ -28,13 +28,13 @@ def label(params: Params) -> None:
     size = batch_size(params.label.batch_size, params.model)
 
     def maps(rows: slice) -> np.ndarray:
-        return np.concatenate([labeler(read_images(names[r])) for r in batches(rows, size)])
+        return labeler(read_images(names[rows]))
 
     with (
         fitting("label.batch_size", size),
         workspace(LABELS / target, [PROMPTS, IMAGES, folder], [spec, size]) as scratch,
     ):
-        store.fill(scratch, shape, dtype, maps, desc=f"label {target}")
+        store.fill(scratch, shape, dtype, maps, desc=f"label {target}", batch_size=size)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
 """The embedded model, sampled, replayed and read: one trajectory, the same numbers whichever way they are got."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from conftest import ROOT
 from diffusers import StableDiffusionPipeline
+from transformers import CLIPTokenizer
 
 from scenescope import diffusion
 from scenescope.layers import attention_layers, listening
@@ -118,3 +121,19 @@ def test_words_of_the_prompt_decide_the_picture(model, table):
     assert (red[..., 0] - red[..., 2]).max() > 80
     assert (blue[..., 2] - blue[..., 0]).max() > 80
     assert ((red[..., 0] - red[..., 2]) > 60).sum() > ((blue[..., 0] - blue[..., 2]) > 60).sum()
+
+
+def test_a_tokenizer_in_the_files_of_sd14_gives_the_same_tokens(tmp_path):
+    """Its repository has vocab.json and merges.txt, as Transformers wrote them in 2022, and no tokenizer.json."""
+    ours = CLIPTokenizer.from_pretrained(HOME / "tokenizer")
+    learned = json.loads((HOME / "tokenizer/tokenizer.json").read_text())["model"]
+    (tmp_path / "vocab.json").write_text(json.dumps(ours.get_vocab()))
+    merges = [" ".join(pair) for pair in learned["merges"]]
+    (tmp_path / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
+    special = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
+    config = {**special, "unk_token": "<|endoftext|>", "model_max_length": 24, "tokenizer_class": "CLIPTokenizer"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    theirs = CLIPTokenizer.from_pretrained(tmp_path)
+    for prompt in ("a Red  cube on a wooden floor, sky background", 'Café, "Blå" & more', ""):
+        options = {"padding": "max_length", "truncation": True}
+        assert theirs(prompt, **options).input_ids == ours(prompt, **options).input_ids

@@ -230,3 +230,8 @@ def test_a_fingerprint_changes_with_what_a_result_depends_on(tmp_path, change, m
 def test_a_fingerprint_depends_on_values_but_not_on_their_order():
     assert store.fingerprint([], {"a": 1, "b": 2}) == store.fingerprint([], {"b": 2, "a": 1})
     assert store.fingerprint([], {"a": 1, "b": 2}) != store.fingerprint([], {"a": 1, "b": 3})
+
+
+def test_a_shard_is_computed_batch_by_batch(tmp_path):
+    assert fill(tmp_path, shard_rows=3, batch_size=2) == [(0, 2), (2, 3), (3, 5)]
+    assert np.array_equal(store.read(store.open_whole(tmp_path), slice(None)), DATA)
