@@ -101,33 +101,42 @@ def embed(model: Model, prompts: list[str]) -> Tensor:
     return model.pipeline.text_encoder(ids.to(model.device)).last_hidden_state
 
 
-@torch.no_grad()
 def sample(model: Model, prompts: list[str], seeds: list[int]) -> Tensor:
     """Trajectories [N, steps + 1, channels, s, s] of one batch, with classifier-free guidance."""
+    return sample_with_predictions(model, prompts, seeds)[0]
+
+
+@torch.no_grad()
+def sample_with_predictions(model: Model, prompts: list[str], seeds: list[int]) -> tuple[Tensor, Tensor]:
+    """Trajectories as of ``sample``, and the clean latent that each step predicts [N, steps, channels, s, s]."""
     scheduler: SchedulerMixin = model.pipeline.scheduler
     scheduler.set_timesteps(model.steps)
     context = torch.cat([embed(model, [""]).expand(len(prompts), -1, -1), embed(model, prompts)])
     noise = initial_noise(seeds, model.latent_shape)
     latents = noise.to(model.device) * scheduler.init_noise_sigma
-    trajectory = [latents]
+    trajectory, predictions = [latents], []
     for timestep in scheduler.timesteps:
         inputs = scheduler.scale_model_input(torch.cat([latents, latents]), timestep).to(model.unet.dtype)
         plain, prompted = model.unet(inputs, timestep, context).sample.float().chunk(2)
         guided = plain + model.guidance * (prompted - plain)
-        latents = scheduler.step(guided, timestep, latents).prev_sample
+        step = scheduler.step(guided, timestep, latents)
+        latents = step.prev_sample
         trajectory.append(latents)
-    return torch.stack(trajectory, 1)
+        predictions.append(step.pred_original_sample)
+    return torch.stack(trajectory, 1), torch.stack(predictions, 1)
 
 
 @torch.no_grad()
-def replay(model: Model, trajectories: Tensor, prompts: list[str], layers: list[Layer]) -> Iterator[dict[str, Tensor]]:
-    """For every step in turn, the activations {layer: [N, tokens, channels]} of one batch of trajectories.
+def activations(model: Model, latents: Tensor, step: int, prompts: list[str], layers: list[Layer]) -> dict[str, Tensor]:
+    """The activations {layer: [N, tokens, channels]} at one step, counted from 0, of latents [N, channels, s, s].
 
     Only the conditional half is computed: it is what the probes read, and no row of a batch depends on
     another. Nor is anything computed behind the last of the layers.
     """
     scheduler: SchedulerMixin = model.pipeline.scheduler
-    context = embed(model, prompts)
+    scheduler.set_timesteps(model.steps)  # forgets the last step: input scaling looks its sigma up anew
+    timestep = scheduler.timesteps[step]
+    inputs = scheduler.scale_model_input(latents.to(model.device), timestep).to(model.unet.dtype)
     last = max(layers, key=model.layers.index).name
     seen: dict[str, Tensor] = {}
 
@@ -136,15 +145,15 @@ def replay(model: Model, trajectories: Tensor, prompts: list[str], layers: list[
         if name == last:
             raise _Enough
 
-    with listening(model.unet, layers, receive):
-        for step in range(model.steps):
-            scheduler.set_timesteps(model.steps)  # forgets the last step: input scaling looks its sigma up anew
-            timestep = scheduler.timesteps[step]
-            latents = trajectories[:, step].to(model.device)
-            inputs = scheduler.scale_model_input(latents, timestep).to(model.unet.dtype)
-            with suppress(_Enough):
-                model.unet(inputs, timestep, context)
-            yield dict(seen)
+    with listening(model.unet, layers, receive), suppress(_Enough):
+        model.unet(inputs, timestep, embed(model, prompts))
+    return seen
+
+
+def replay(model: Model, trajectories: Tensor, prompts: list[str], layers: list[Layer]) -> Iterator[dict[str, Tensor]]:
+    """For every step in turn, the ``activations`` of one batch of trajectories [N, steps + 1, channels, s, s]."""
+    for step in range(model.steps):
+        yield activations(model, trajectories[:, step], step, prompts, layers)
 
 
 class _Enough(Exception):

@@ -34,6 +34,9 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
+BatchSize = Annotated[Any, PlainValidator(_batch_size)]
+
+
 class Strict(BaseModel):
     """Unknown keys and wrong types are errors: a knob that does nothing is worse than none."""
 
@@ -54,7 +57,7 @@ class Labels(Strict):
 
 
 class Batched(Strict):
-    batch_size: Annotated[Any, PlainValidator(_batch_size)]
+    batch_size: BatchSize
 
 
 class LearningRates(Strict):
@@ -65,6 +68,7 @@ class LearningRates(Strict):
 
 class Probe(Strict):
     layer: str
+    solver: Literal["adam", "lbfgs"]
     epochs: Count
     batch_size: Count
     learning_rate: LearningRates
@@ -72,8 +76,16 @@ class Probe(Strict):
 
 
 class Ridge(Strict):
+    batch_size: BatchSize
     folds: Annotated[int, Field(ge=2)]
     penalties: Annotated[list[Rate], Field(min_length=1)]
+    splits: Count
+    seed: Seed
+
+
+class Onset(Strict):
+    share: Annotated[float, Field(gt=0, le=1)]
+    batch_size: BatchSize
 
 
 class Scores(Strict):
@@ -97,6 +109,7 @@ class Params(Strict):
     capture: Batched
     probe: Probe
     ridge: Ridge
+    onset: Onset
     scores: Scores
     figures: Figures
 

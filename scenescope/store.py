@@ -78,30 +78,58 @@ def fill(
     With ``columns_apart``, every index of the second axis (steps) is a chunk of its own, so that one step of all
     images can be read without the others.
     """
-    row_bytes = math.prod(shape[1:]) * np.dtype(dtype).itemsize
-    shard_rows = min(shape[0], shard_rows, max(1, SHARD_BYTES // row_bytes))
-    if (folder / "zarr.json").exists():
-        array = zarr.open_array(folder, mode="r+")
-    else:
-        array = zarr.create_array(
-            folder,
-            shape=shape,
-            dtype=dtype,
-            chunks=(shard_rows, 1 if columns_apart else shape[1], *shape[2:]),
-            shards=(shard_rows, *shape[1:]),
-            serializer=BytesCodec(),
-            compressors=[Crc32cCodec()],
-            fill_value=0,
-            config={"write_empty_chunks": True},
-        )
-    todo = missing(array)
-    with tqdm(total=shape[0], initial=shape[0] - sum(r.stop - r.start for r in todo), desc=desc) as progress:
+    fill_together(
+        {folder: shape},
+        dtype,
+        lambda rows: (compute(rows),),
+        desc=desc,
+        batch_size=batch_size,
+        shard_rows=shard_rows,
+        columns_apart=columns_apart,
+    )
+
+
+def fill_together(
+    shapes: dict[Path, tuple[int, ...]],
+    dtype: str,
+    compute: Callable[[slice], tuple[np.ndarray, ...]],
+    *,
+    desc: str,
+    batch_size: int = SHARD_ROWS,
+    shard_rows: int = SHARD_ROWS,
+    columns_apart: bool = False,
+) -> None:
+    """``fill`` for several arrays with the same rows, which ``compute`` gives together."""
+    count = next(iter(shapes.values()))[0]
+    row_bytes = max(math.prod(shape[1:]) for shape in shapes.values()) * np.dtype(dtype).itemsize
+    shard_rows = min(count, shard_rows, max(1, SHARD_BYTES // row_bytes))
+    arrays = [_opened(folder, shape, dtype, shard_rows, columns_apart) for folder, shape in shapes.items()]
+    todo = [rows for rows in shards(arrays[0]) if any(rows in missing(array) for array in arrays)]
+    with tqdm(total=count, initial=count - sum(r.stop - r.start for r in todo), desc=desc) as progress:
         for rows in todo:
             parts = []
             for batch in batches(rows, batch_size):
                 parts.append(compute(batch))
                 progress.update(batch.stop - batch.start)
-            array[rows] = np.concatenate(parts)
+            for array, values in zip(arrays, zip(*parts, strict=True), strict=True):
+                array[rows] = np.concatenate(values)
+
+
+def _opened(folder: Path, shape: tuple[int, ...], dtype: str, shard_rows: int, columns_apart: bool) -> zarr.Array:
+    """The array in a folder, to go on with, or a new one."""
+    if (folder / "zarr.json").exists():
+        return zarr.open_array(folder, mode="r+")
+    return zarr.create_array(
+        folder,
+        shape=shape,
+        dtype=dtype,
+        chunks=(shard_rows, 1 if columns_apart else shape[1], *shape[2:]),
+        shards=(shard_rows, *shape[1:]),
+        serializer=BytesCodec(),
+        compressors=[Crc32cCodec()],
+        fill_value=0,
+        config={"write_empty_chunks": True},
+    )
 
 
 def batches(rows: slice, size: int) -> list[slice]:

@@ -20,9 +20,12 @@ from scenescope.settings import Params, load_params
 PROMPTS = Path("data/prompts.csv")
 IMAGES = Path("data/images")
 TRAJECTORIES = Path("data/trajectories")
+PREDICTIONS = Path("data/predictions")
+MAP = Path("data/map")
+SEEN = Path("data/onset")
 LABELS = Path("data/labels")
 ACTIVATIONS = Path("data/activations")
-PROBES = Path("models/probes")
+PROBES = Path("data/probes")
 
 
 def run(stage: Callable[[Params], None]) -> None:

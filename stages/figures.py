@@ -12,6 +12,7 @@ from scenescope import diffusion, store
 from scenescope.figures.by_step import by_step
 from scenescope.figures.emergence import emergence
 from scenescope.figures.frame import frame
+from scenescope.figures.heatmap import heatmap, heatmap_above
 from scenescope.figures.labelled import labelled
 from scenescope.figures.style import display_range, save
 from scenescope.figures.tables import table1, table2
@@ -24,6 +25,7 @@ FIGURES = Path("plots/figures")
 SLIDERS = Path("plots/images")
 METRIC = {"saliency": "dice", "depth": "spearman", "shading": "spearman"}
 SCORES = {"saliency": ("dice",), "depth": ("spearman", "pearson"), "shading": ("spearman", "pearson")}
+BY_STEP = Path("plots/data/by_step.csv")
 # Table 2 of "From Pixels to Pictures": last step, dec4_l1, test images.
 PAPER = {
     "published": True,
@@ -64,12 +66,15 @@ def figures(params: Params) -> None:
             save(shown, SLIDERS / name / f"{step}.png")
 
     series = {target: pd.read_csv(f"plots/data/probe_{target}.csv") for target in TARGETS}
-    ridge = pd.read_csv("plots/data/ridge.csv")
-    chart = by_step(long(series, ridge))
-    save(chart, FIGURES / "by_step.png")
-    save(chart, FIGURES / "by_step.svg")
+    layer_step = pd.read_csv("plots/data/layer_step.csv")
+    curves = curves_by_step(series, layer_step, params.probe.layer)
+    curves.to_csv(BY_STEP, index=False, float_format="%.5f", lineterminator="\n")
+    charts = {"by_step": by_step(curves), "heatmap": heatmap(layer_step), "heatmap_above": heatmap_above(layer_step)}
+    for name, chart in charts.items():
+        save(chart, FIGURES / f"{name}.png")
+        save(chart, FIGURES / f"{name}.svg")
     save(table1(layer_table(model)), FIGURES / "table1.png")
-    save(table2(score_table(params.model, series, ridge)), FIGURES / "table2.png")
+    save(table2(score_table(params.model, series, layer_step, params.probe.layer)), FIGURES / "table2.png")
 
 
 def predicted(target: str, rows: np.ndarray) -> np.ndarray:
@@ -94,29 +99,43 @@ def layer_table(model: diffusion.Model) -> pd.DataFrame:
     )
 
 
-def long(series: dict[str, pd.DataFrame], ridge: pd.DataFrame) -> pd.DataFrame:
-    """A row a target, method and step, of the score that the figure shows."""
+def curves_by_step(series: dict[str, pd.DataFrame], layer_step: pd.DataFrame, layer: str) -> pd.DataFrame:
+    """A row a target, method and step: the first score of both probes at a layer, and of its controls."""
+    columns = {"score": "score", "score_low": "low", "score_high": "high"}
     parts = []
     for target, metric in METRIC.items():
-        for method, table, column in (
-            ("probe", series[target], metric),
-            ("ridge", ridge, f"{target}_{metric}"),
+        probe = series[target].rename(columns={name.replace("score", metric): new for name, new in columns.items()})
+        found = {"probe": probe}
+        for method, features, where in (
+            ("ridge", "network", layer),
+            ("position", "position", "-"),
+            ("mean_map", "mean_map", "-"),
+            ("random", "random", layer),
         ):
-            values = {"score": table[column], "low": table[f"{column}_low"], "high": table[f"{column}_high"]}
-            labels = {"target": target, "method": method, "metric": metric, "step": table["step"]}
-            parts.append(pd.DataFrame({**labels, **values}))
-    return pd.concat(parts, ignore_index=True)
+            found[method] = rows_of(layer_step, features, where, target).rename(columns=columns)
+        for method, rows in found.items():
+            parts.append(rows[["step", "score", "low", "high"]].assign(target=target, method=method))
+    return pd.concat(parts, ignore_index=True)[["target", "method", "step", "score", "low", "high"]]
 
 
-def score_table(model: str, series: dict[str, pd.DataFrame], ridge: pd.DataFrame) -> pd.DataFrame:
-    """Table 2: the paper's numbers, and ours at the last step with their intervals."""
-    probe, other = {}, {}
-    for target, metrics in SCORES.items():
-        for metric in metrics:
+def rows_of(layer_step: pd.DataFrame, features: str, layer: str, target: str) -> pd.DataFrame:
+    """One line of the map: the rows of all steps, in their order."""
+    of = layer_step[["features", "layer", "target"]] == [features, layer, target]
+    return layer_step[of.all(axis=1)].sort_values("step")
+
+
+def score_table(model: str, series: dict[str, pd.DataFrame], layer_step: pd.DataFrame, layer: str) -> pd.DataFrame:
+    """Table 2: the paper's numbers, and ours at the last step, with intervals where there are any."""
+    probe, ridge = {}, {}
+    for target, (first, *others) in SCORES.items():
+        last = rows_of(layer_step, "network", layer, target).iloc[-1]
+        ridge[f"{target}_{first}"] = with_interval(last, "score")
+        for metric in others:
+            ridge[f"{target}_{metric}"] = f"{last[metric]:.2f}"
+        for metric in (first, *others):
             probe[f"{target}_{metric}"] = with_interval(series[target].iloc[-1], metric)
-            other[f"{target}_{metric}"] = with_interval(ridge.iloc[-1], f"{target}_{metric}")
     ours = {"published": False, "model": model}
-    return pd.DataFrame([PAPER, {**ours, "method": "linear probe", **probe}, {**ours, "method": "ridge", **other}])
+    return pd.DataFrame([PAPER, {**ours, "method": "linear probe", **probe}, {**ours, "method": "ridge", **ridge}])
 
 
 def with_interval(row: pd.Series, name: str) -> str:

@@ -16,6 +16,7 @@ from matplotlib.text import Text
 from scenescope.figures.by_step import by_step
 from scenescope.figures.emergence import emergence, shown_steps
 from scenescope.figures.frame import frame
+from scenescope.figures.heatmap import CONTROLS, heatmap, heatmap_above
 from scenescope.figures.labelled import labelled
 from scenescope.figures.style import BODY, SMALL, TARGETS, display_range, save, styled, text_width, wrap
 from scenescope.figures.tables import table1, table2
@@ -41,9 +42,9 @@ def draw_labelled(prompts=(PROMPT, "a cone", "word " * 200)):
 
 def draw_by_step(steps=15, lift=0.0):
     scores = pd.DataFrame(
-        {"target": target, "method": method, "metric": metric, "step": step, "score": 0.5 + lift + step / 100}
-        for target, metric in zip(TARGETS, ("dice", "spearman", "spearman"), strict=True)
-        for method in ("probe", "ridge")
+        {"target": target, "method": method, "step": step, "score": 0.5 + lift + step / 100}
+        for target in TARGETS
+        for method in ("probe", "ridge", "position", "mean_map", "random")
         for step in range(1, steps + 1)
     )
     return by_step(scores.assign(low=scores.score - 0.1, high=scores.score + 0.1))
@@ -51,6 +52,38 @@ def draw_by_step(steps=15, lift=0.0):
 
 def draw_negative_by_step():
     return draw_by_step(lift=-0.7)
+
+
+LAYERS = ("enc1_l1", "enc1_l2", "mid_l1", "dec2_l1", "dec2_l2", "dec2_l3")
+
+
+def layer_step(steps=15, layers=LAYERS, scale=0.1):
+    """A map of made-up scores, shaped like plots/data/layer_step.csv."""
+    random = np.random.default_rng(0)
+    found = [("network", layer) for layer in layers] + [("random", layer) for layer in layers]
+    found += [("position", "-"), ("mean_map", "-")]
+    rows = pd.DataFrame(
+        {"features": features, "layer": layer, "step": step, "target": target}
+        for step in range(1, steps + 1)
+        for features, layer in found
+        for target in TARGETS
+    )
+    for name in ("score", "pearson", "validation"):
+        rows[name] = random.uniform(0, 1, len(rows))
+    for name in ("above_position", "above_random"):
+        rows[name] = random.uniform(-scale, scale, len(rows))
+    for name in ("score", "above_position", "above_random"):
+        rows[f"{name}_low"], rows[f"{name}_high"] = rows[name] - scale / 4, rows[name] + scale / 4
+    rows.loc[rows.features != "network", ["validation", "above_position", "above_random"]] = np.nan
+    return rows
+
+
+def draw_heatmap():
+    return heatmap(layer_step())
+
+
+def draw_heatmap_above(**how):
+    return heatmap_above(layer_step(**how))
 
 
 def draw_table1(layers=16):
@@ -77,7 +110,8 @@ def draw_frame(step=3, brightness=0.0):
     return frame(step, 15, image, predictions, labels, dict.fromkeys(TARGETS, (-2.0, 2.0)))
 
 
-DRAWINGS = (draw_emergence, draw_labelled, draw_by_step, draw_table1, draw_table2, draw_frame)
+HEATMAPS = (draw_heatmap, draw_heatmap_above)
+DRAWINGS = (draw_emergence, draw_labelled, draw_by_step, *HEATMAPS, draw_table1, draw_table2, draw_frame)
 every_figure = pytest.mark.parametrize("draw", DRAWINGS)
 
 
@@ -236,13 +270,123 @@ def test_by_step_has_three_panels_with_whole_steps_and_one_legend(steps):
     for panel in figure.axes:
         ticks = panel.get_xticks()
         assert ticks[0] == 1 and ticks[-1] <= steps and len(ticks) <= 8 and all(ticks == ticks.astype(int))
-        assert [len(line.get_xdata()) for line in panel.lines] == [steps, steps] and len(panel.collections) == 2
+        assert [len(line.get_xdata()) for line in panel.lines] == [steps] * 5 and len(panel.collections) == 2
 
 
 def test_by_step_starts_at_zero_or_below_the_lowest_band():
     assert draw_by_step().axes[0].get_ylim() == (0, 1)
     low, high = draw_negative_by_step().axes[0].get_ylim()
     assert low == pytest.approx(-0.3) and high == 1
+
+
+def test_by_step_draws_controls_thinner_and_each_curve_in_its_own_way():
+    looks = {(line.get_linewidth(), line.get_color(), line.get_linestyle()) for line in draw_by_step().axes[0].lines}
+    assert len(looks) == 5 and sorted(width for width, _, _ in looks) == [0.8, 0.8, 0.8, 1.4, 1.4]
+
+
+def maps(figure):
+    """The panels that show a map, in reading order, without the colour bars."""
+    return [axes for axes in figure.axes if len(axes.get_yticks()) == len(LAYERS)]
+
+
+def values(panel):
+    return panel.collections[0].get_array()
+
+
+def marks(panel, marker):
+    """Where a panel's marks of one kind are: (layer, step), both as in the table."""
+    (line,) = (line for line in panel.lines if line.get_marker() == marker)
+    return {(LAYERS[int(layer)], int(step)) for step, layer in zip(*line.get_data(), strict=True)}
+
+
+@pytest.mark.parametrize("steps", (1, 4, 15, 50))
+def test_heatmaps_have_a_panel_for_each_target_and_control(steps):
+    table = layer_step(steps=steps)
+    assert [panel.get_title() for panel in maps(heatmap(table))] == list(TARGETS)
+    panels = maps(heatmap_above(table))
+    assert len(panels) == len(TARGETS) * len(CONTROLS)
+    assert [panel.get_title() for panel in panels[: len(TARGETS)]] == list(TARGETS)
+    assert {f"above {name}" for name in CONTROLS.values()} <= set(texts(heatmap_above(table)))
+    for panel in panels:
+        assert values(panel).shape == (len(LAYERS), steps)
+        ticks = panel.get_xticks()
+        assert ticks[0] == 1 and ticks[-1] <= steps and len(ticks) <= 8
+    for panel in panels[:: len(TARGETS)]:
+        assert [label.get_text() for label in panel.get_yticklabels()] == list(LAYERS)
+
+
+def test_heatmaps_show_the_table_cell_by_cell_in_the_order_of_its_layers():
+    table = layer_step()
+    shown = {("score", target): panel for target, panel in zip(TARGETS, maps(heatmap(table)), strict=True)}
+    columns = [(f"above_{control}", target) for control in CONTROLS for target in TARGETS]
+    shown |= dict(zip(columns, maps(heatmap_above(table)), strict=True))
+    for (column, target), panel in shown.items():
+        cells = table[(table.features == "network") & (table.target == target)].set_index(["layer", "step"])[column]
+        # Where a cell is drawn, not only where it is in the array.
+        corners = panel.collections[0].get_coordinates()[:-1, :-1]
+        for (step, layer), value in zip(corners.reshape(-1, 2) + 0.5, values(panel).flat, strict=True):
+            assert cells[LAYERS[int(layer)], int(step)] == value
+        assert panel.get_ylim()[0] > panel.get_ylim()[1]  # the first layer is at the top
+
+
+def test_heatmaps_need_no_order_of_rows():
+    table = layer_step()
+    # Steps upside down; layers still come first as the U-Net runs them.
+    turned = table.sort_values("step", ascending=False, kind="stable")
+    for before, after in zip(maps(heatmap(table)), maps(heatmap(turned)), strict=True):
+        assert (values(before) == values(after)).all()
+
+
+def test_higher_scores_are_lighter_and_differences_have_white_at_zero():
+    mesh = maps(draw_heatmap())[0].collections[0]
+    lightness = mesh.cmap(np.linspace(0, 1, 20))[:, :3] @ [0.2126, 0.7152, 0.0722]
+    assert (np.diff(lightness) > 0).all()
+    assert mesh.get_clim() == (mesh.get_array().min(), mesh.get_array().max())
+    for panel in maps(draw_heatmap_above()):
+        mesh = panel.collections[0]
+        low, high = mesh.get_clim()
+        assert low == -high and high >= abs(mesh.get_array()).max()
+        assert mesh.to_rgba(0.0)[:3] == pytest.approx((1, 1, 1), abs=0.05)
+        red, blue = mesh.to_rgba(low), mesh.to_rgba(high)
+        assert red[0] > red[2] and blue[2] > blue[0]
+
+
+def test_panels_of_one_target_share_the_range_of_differences_and_its_colour_bar():
+    table = layer_step()
+    table.loc[table.target == "depth", "above_random"] *= 3
+    figure = heatmap_above(table)
+    limits = [panel.collections[0].get_clim() for panel in maps(figure)]
+    assert limits[:3] == limits[3:] and len(set(limits)) == 3
+    labels = [axes.get_xlabel() for axes in figure.axes if axes not in maps(figure)]
+    assert labels == ["difference in Dice", *["difference in Spearman’s ρ"] * 2]
+    labels = [axes.get_xlabel() for axes in heatmap(table).axes[3:]]
+    assert labels == ["Dice", "Spearman’s ρ", "Spearman’s ρ"]
+
+
+def test_the_marked_layer_is_best_on_validation_whatever_the_test_images_say():
+    table = layer_step(steps=5)
+    table.loc[(table.target == "depth") & (table.step == 3), "validation"] = np.nan
+    for target, panel in zip(TARGETS, maps(heatmap(table)), strict=True):
+        rows = table[(table.features == "network") & (table.target == target)].dropna(subset="validation")
+        best = rows.loc[rows.groupby("step").validation.idxmax()]
+        assert marks(panel, "o") == set(zip(best.layer, best.step, strict=True))
+
+
+def test_differences_whose_interval_includes_zero_are_struck_through():
+    table = layer_step()
+    panels = iter(maps(heatmap_above(table)))
+    for control in CONTROLS:
+        for target in TARGETS:
+            rows = table[(table.features == "network") & (table.target == target)]
+            unsure = rows[(rows[f"above_{control}_low"] <= 0) & (rows[f"above_{control}_high"] >= 0)]
+            assert 0 < len(unsure) < len(rows)
+            assert marks(next(panels), (2, 0, -45)) == set(zip(unsure.layer, unsure.step, strict=True))
+
+
+@pytest.mark.parametrize("scale", (0.001, 0.0123, 1.0))
+def test_numbers_of_neighbouring_colour_bars_keep_apart(scale):
+    test_no_text_overlaps_another(lambda: draw_heatmap_above(steps=4, scale=scale))
+    test_no_text_leaves_the_figure(lambda: draw_heatmap_above(steps=4, scale=scale))
 
 
 def test_tables_show_every_cell():

@@ -47,7 +47,11 @@ def test_a_folder_with_a_model_yaml_runs_the_whole_study(study):
     study.run("dvc", "repro")
     rows = list(csv.DictReader((study.home / "data/prompts.csv").open()))
     assert Image.open(study.home / "data/images" / f"{rows[0]['prompt_id']}.png").size == (64, 64)
-    assert json.loads((study.home / "metrics/ridge.json").read_text())["layer"] == "dec2_l2"
+    layers = {"enc1_l1", "mid_l1", "dec2_l1", "dec2_l2"}
+    best = json.loads((study.home / "metrics/ridge.json").read_text())["depth"]["best"]
+    assert best["layer"] in layers
+    cells = list(csv.DictReader((study.home / "plots/data/layer_step.csv").open()))
+    assert {row["layer"] for row in cells if row["features"] == "network"} == layers
     steps = list(csv.DictReader((study.home / "plots/data/probe_depth.csv").open()))
     assert [row["step"] for row in steps] == ["1", "2", "3"]
 

@@ -19,7 +19,7 @@ ALL = [
     "ridge",
     "figures",
 ]
-AFTER_LAYER = [stage for stage in ALL if stage.split("@")[0] in ("capture", "probe", "ridge", "figures")]
+AFTER_LAYER = [stage for stage in ALL if stage.split("@")[0] in ("capture", "probe", "figures")]
 
 
 @pytest.fixture(scope="module")

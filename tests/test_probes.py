@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.optimize import minimize
+from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from scenescope.probes import linear
@@ -180,6 +182,125 @@ def test_a_planted_mask_is_recovered_pixel_by_pixel_without_a_bias():
     found = linear.to_maps("saliency", outputs)[0] > 0.5
     assert (found.repeat(2, 1).repeat(2, 2) == masks).mean() > 0.98
     assert fitted.bias.shape == (1, 1, 2) and not fitted.bias.any()
+
+
+def optimum(target, activations, labels, held_out=None):
+    grid = round(activations.shape[2] ** 0.5)
+    held_out = held_out or (activations, labels)
+    truth, checked = (linear.token_labels(target, maps, grid) for maps in (labels, held_out[1]))
+    return linear.optimum(target, activations, truth, (held_out[0], checked))
+
+
+def objective(target, activations, labels, weight, bias):
+    truth = linear.token_labels(target, labels, round(activations.shape[1] ** 0.5))
+    return linear.objective(target, activations, truth, torch.cat([weight, bias]).double())
+
+
+@SIZES
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("chunk", [1, 2**24])
+def test_the_objective_is_the_loss_at_image_size_whatever_it_is_summed_over(target, grid, block, chunk, monkeypatch):
+    monkeypatch.setattr(linear, "CHUNK", chunk)
+    activations, labels = problem(target, steps=1, grid=grid, block=block)
+    coefficients = normal(6, linear.OUTPUTS[target], seed=1, dtype=torch.float64).requires_grad_()
+    value, gradient = linear.objective(
+        target, activations[0], linear.token_labels(target, labels, grid), coefficients.detach()
+    )
+    theirs = loss_at_image_size(target, activations[0].double() @ coefficients[:-1] + coefficients[-1], labels)
+    assert value == pytest.approx(theirs.item(), rel=1e-12)
+    torch.testing.assert_close(gradient, *torch.autograd.grad(theirs, coefficients), rtol=1e-11, atol=1e-14)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_nothing_is_left_to_gain_at_the_optimum(target):
+    activations, labels = problem(target, steps=3, channels=12)
+    found = optimum(target, activations, labels)
+    adam = fit(target, activations, labels, (activations, labels), epochs=30)
+    for step in range(3):
+        value, gradient = objective(target, activations[step], labels, found.weight[step], found.bias[step])
+        gradient = gradient if target != "saliency" else gradient[:-1]  # it has no bias to move
+        assert gradient.abs().max() < 1e-6, "weights are float32"
+        assert value == pytest.approx(found.train_loss[-1, step], abs=1e-10)
+        assert value < objective(target, activations[step], labels, adam.weight[step], adam.bias[step])[0]
+        assert (np.diff(found.train_loss[:, step]) <= 0).all()
+
+
+def test_the_optimum_of_a_mask_is_sklearns_logistic_regression_on_all_pixels():
+    activations, labels = problem("saliency", steps=1, count=20)
+    found = optimum("saliency", activations, labels)
+    blocks = linear.pixel_blocks(labels, 3)  # [N, T, P]
+    pixels = np.repeat(activations[0].numpy().reshape(-1, 5), blocks.shape[-1], 0)
+    theirs = LogisticRegression(C=np.inf, fit_intercept=False, tol=1e-10).fit(pixels, blocks.ravel() > 0.5)
+    weight = found.weight[0].numpy()
+    np.testing.assert_allclose(weight[:, 1] - weight[:, 0], theirs.coef_[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(weight.sum(1), 0, atol=1e-7, err_msg="what both outputs share is nobody's")
+    assert found.bias.shape == (1, 1, 2) and not found.bias.any()
+
+
+def test_the_optimum_of_a_value_is_scipys_minimum_of_hubers_loss_at_image_size():
+    activations, labels = problem("depth", steps=1, count=20)
+    found = optimum("depth", activations, labels)
+
+    def at_image_size(coefficients):
+        coefficients = torch.tensor(coefficients).requires_grad_()
+        outputs = activations[0].double() @ coefficients[:-1, None] + coefficients[-1]
+        value = loss_at_image_size("depth", outputs, labels)
+        return value.item(), torch.autograd.grad(value, coefficients)[0].numpy()
+
+    theirs = minimize(at_image_size, np.zeros(6), jac=True, method="BFGS", options={"gtol": 1e-9})
+    ours = torch.cat([found.weight[0], found.bias[0]])[:, 0].numpy()
+    np.testing.assert_allclose(ours, theirs.x, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_an_optimum_is_the_same_whichever_steps_are_fitted_beside_it(target):
+    activations, labels = problem(target, steps=4)
+    held_out = problem(target, steps=4, count=4, seed=1)
+    together = optimum(target, activations, labels, held_out)
+    for chosen in ([2], [3, 1]):
+        apart = optimum(target, activations[chosen], labels, (held_out[0][chosen], held_out[1]))
+        assert torch.equal(apart.weight, together.weight[chosen]) and torch.equal(apart.bias, together.bias[chosen])
+        for name in ("train_loss", "validation_loss"):
+            short, long = getattr(apart, name), getattr(together, name)[:, chosen]
+            np.testing.assert_array_equal(short, long[: len(short)])
+            assert (long[len(short) :] == short[-1]).all()
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_curves_of_an_optimum_begin_with_zero_weights_and_end_with_the_probe(target):
+    activations, labels = problem(target, steps=2)
+    held_out = problem(target, steps=2, count=4, seed=1)
+    found = optimum(target, activations, labels, held_out)
+    for step in range(2):
+        ends = [(0 * found.weight[step], 0 * found.bias[step]), (found.weight[step], found.bias[step])]
+        for row, (weight, bias) in zip((0, -1), ends, strict=True):
+            for maps, inputs, curve in (
+                (labels, activations, found.train_loss),
+                (held_out[1], held_out[0], found.validation_loss),
+            ):
+                value = objective(target, inputs[step], maps, weight, bias)[0]
+                assert curve[row, step] == pytest.approx(value, rel=1e-6)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_channels_that_are_dead_copied_or_huge_do_not_keep_from_the_optimum(target):
+    activations, labels = problem(target, steps=1, count=20, channels=8)
+    plain = optimum(target, activations, labels).train_loss[-1, 0]
+    odd = torch.cat([activations, activations[..., :2], torch.zeros_like(activations[..., :1])], -1)
+    odd[..., 2] *= 1024  # a power of two: no rounding
+    odd[..., 3] /= 1024
+    found = optimum(target, odd, labels)
+    assert found.train_loss[-1, 0] == pytest.approx(plain, abs=2e-6), "small halves lose digits"
+    assert not found.weight[0, -1].any()
+
+
+def test_a_mask_that_a_hyperplane_cuts_out_ends_with_next_to_no_loss_and_finite_weights():
+    found = optimum("saliency", *planted("saliency", 40))
+    assert found.train_loss[-1, 0] < 1e-6
+    assert found.weight.isfinite().all()
+    activations, masks = planted("saliency", 20, seed=2)
+    maps = linear.to_maps("saliency", linear.predict(activations, found.weight, found.bias))[0] > 0.5
+    assert (maps.repeat(2, 1).repeat(2, 2) == masks).mean() > 0.98
 
 
 def test_maps_show_the_foregrounds_probability_or_the_value_row_by_row():

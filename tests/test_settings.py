@@ -39,12 +39,14 @@ PARAMS = {
     "capture": {"batch_size": 3},
     "probe": {
         "layer": "dec4_l1",
+        "solver": "adam",
         "epochs": 30,
         "batch_size": 4,
         "learning_rate": {"saliency": 0.001, "depth": 0.001, "shading": 1},
         "seed": 0,
     },
-    "ridge": {"folds": 5, "penalties": [0.01, 10]},
+    "ridge": {"batch_size": "auto", "folds": 5, "penalties": [0.01, 10], "splits": 2, "seed": 0},
+    "onset": {"share": 0.9, "batch_size": 4},
     "scores": {"resamples": 100, "seed": 0},
     "figures": {"images": 3},
 }
@@ -112,6 +114,7 @@ def test_the_embedded_model_has_the_probed_layer(monkeypatch):
 
 
 WRONG_PARAMS = [
+    ("probe.solver", "sgd", "'adam' or 'lbfgs'", "got 'sgd'"),
     ("probe.epochs", "thirty", "valid integer", "got 'thirty'"),
     ("probe.epochs", 30.0, "valid integer", "got 30.0"),
     ("probe.epochs", True, "valid integer", "got True"),

@@ -5,6 +5,7 @@ whose size should not depend on how many there are.
 """
 
 import re
+from math import ceil
 from pathlib import Path
 
 import matplotlib.style
@@ -17,9 +18,10 @@ from matplotlib.text import Text
 from matplotlib.textpath import TextToPath
 
 TARGETS = ("saliency", "depth", "shading")
+SCORE_NAMES = {"saliency": "Dice", "depth": "Spearman’s ρ", "shading": "Spearman’s ρ"}
 COLORMAPS = {"saliency": "cividis", "depth": "magma", "shading": "gray"}
 # From Okabe and Ito's palette, which colour-blind readers can tell apart.
-COLOURS = {"probe": "#0072B2", "ridge": "#D55E00"}
+COLOURS = {"probe": "#0072B2", "ridge": "#D55E00", "position": "#8c8c8c", "mean_map": "#1a1a1a", "random": "#009E73"}
 INK, FAINT, HAIRLINE = "#1a1a1a", "#6b6b6b", "#c8c8c8"
 TITLE, BODY, SMALL = 9.0, 8.0, 7.0  # sizes of text in points
 LINE = 1.3  # from one line of text to the next, as a multiple of its size
@@ -130,6 +132,11 @@ def text_width(text: str, size: float) -> float:
 def text_height(lines: int, size: float) -> float:
     """The height in inches of so many lines of text of ``size`` points."""
     return lines * LINE * size / 72
+
+
+def step_ticks(steps: int) -> range:
+    """The steps, counted from 1, whose numbers stand on an axis: eight at most."""
+    return range(1, steps + 1, ceil(steps / 8))
 
 
 def wrap(text: str, width: float, size: float) -> list[str]:

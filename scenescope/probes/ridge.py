@@ -1,101 +1,122 @@
-"""Ridge regression from streamed sufficient statistics: the data are seen once and never kept.
+"""Ridge regression from streamed sufficient statistics: activations are seen once and never kept.
 
-XᵀX, XᵀY, YᵀY and the sums, in float64 and per fold of images, hold all that least squares needs.
-Statistics add and subtract, so a fold's training data are the total less the fold, and the penalty is
-chosen by grouped cross-validation without a second look at any activation. The problem that is left,
-channels × channels, goes to scikit-learn's ``Ridge``, and the answer is that of the whole data.
+XᵀX, XᵀY, YᵀY and the sums, per fold of images, hold all that least squares needs. Statistics of images add, so a
+fold's training data are the total less the fold, and the penalty is chosen by grouped cross-validation without a
+second look at any activation. One eigendecomposition of XᵀX = V E Vᵀ solves every penalty: the weights for
+penalty α are V (E + α)⁻¹ Vᵀ XᵀY (Hastie, Tibshirani and Friedman 2009, eq. 3.47).
 """
 
 from dataclasses import dataclass
 
-import numpy as np
-from scipy.linalg import eigh
-from sklearn.linear_model import Ridge
+import torch
+from torch import Tensor
+
+RELATIVE_RANK = 1e-12  # eigenvalues below this share of the largest are rounding: those channels do not vary
 
 
 @dataclass
 class Statistics:
-    """Moments of features X [n, C] and targets Y [n, K], all float64."""
+    """Moments of features X and targets Y, one set for each of G groups of images, float64.
 
-    count: float
-    x_sum: np.ndarray  # [C]
-    y_sum: np.ndarray  # [K]
-    xx: np.ndarray  # [C, C]
-    xy: np.ndarray  # [C, K]
-    yy: np.ndarray  # [K], the diagonal of YᵀY
+    Features are counted from ``origin``, which changes no answer: around it, sums lose no digits to a large mean.
+    """
+
+    origin: Tensor  # [C]
+    count: Tensor  # [G], rows
+    x: Tensor  # [G, C], sums
+    y: Tensor  # [G, K], sums
+    xx: Tensor  # [G, C, C], XᵀX
+    xy: Tensor  # [G, C, K], XᵀY
+    yy: Tensor  # [G, K], the diagonal of YᵀY
 
     @classmethod
-    def of(cls, x: np.ndarray, y: np.ndarray) -> "Statistics":
-        """The statistics of features [n, C] and targets [n, K]."""
-        x, y = x.astype(np.float64), y.astype(np.float64)
-        return cls(len(x), x.sum(0), y.sum(0), x.T @ x, x.T @ y, (y * y).sum(0))
+    def empty(cls, origin: Tensor, groups: int, targets: int) -> "Statistics":
+        """No rows yet; ``origin`` [C] should be near the mean of the features."""
+        c = len(origin)
+        shapes = ((groups,), (groups, c), (groups, targets), (groups, c, c), (groups, c, targets), (groups, targets))
+        return cls(origin, *(torch.zeros(s, dtype=torch.float64, device=origin.device) for s in shapes))
 
-    def __add__(self, other: "Statistics") -> "Statistics":
-        return Statistics(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
+    def add(self, features: Tensor, targets: Tensor, member: Tensor) -> None:
+        """Add images: features [N, T, C], targets [N, T, K], and which groups each belongs to, bool [N, G].
 
-    def __sub__(self, other: "Statistics") -> "Statistics":
-        return Statistics(*(a - b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
+        In float64 throughout: activations are so nearly collinear that with float32 products the predictions of a
+        weakly penalised ridge are off in the fourth digit.
+        """
+        image, group = member.nonzero(as_tuple=True)
+        used = image.unique()
+        place = torch.searchsorted(used, image)
+        x, y = features[used].double() - self.origin, targets[used].double()
+        moments = torch.bmm(x.mT, torch.cat([x, y], 2))
+        c = x.shape[2]
+        self.count.index_add_(0, group, torch.full_like(group, x.shape[1], dtype=torch.float64))
+        self.x.index_add_(0, group, x.sum(1)[place])
+        self.y.index_add_(0, group, y.sum(1)[place])
+        self.yy.index_add_(0, group, y.square().sum(1)[place])
+        self.xx.index_add_(0, group, moments[place, :, :c])
+        self.xy.index_add_(0, group, moments[place, :, c:])
 
-    def centred(self) -> tuple[np.ndarray, np.ndarray]:
-        """XᵀX and XᵀY of the data less their means."""
-        mean = self.x_sum / self.count
-        return self.xx - np.outer(mean, self.x_sum), self.xy - np.outer(mean, self.y_sum)
+    def select(self, groups: slice) -> "Statistics":
+        """The statistics of some of the groups."""
+        return Statistics(self.origin, *(value[groups] for value in list(vars(self).values())[1:]))
+
+    def without(self) -> "Statistics":
+        """G + 1 sets: all groups but the first, all but the second, …, and all of them."""
+
+        def rest(value: Tensor) -> Tensor:
+            total = value.sum(0, keepdim=True)
+            return torch.cat([total - value, total])
+
+        return Statistics(self.origin, *(rest(value) for value in list(vars(self).values())[1:]))
 
 
 @dataclass(frozen=True)
 class Solution:
-    """Ridge coefficients [C, K], intercepts [K], and the penalty chosen for each target [K]."""
+    """Ridge coefficients [C, K], intercepts [K], and the penalty of each target [K]."""
 
-    weight: np.ndarray
-    intercept: np.ndarray
-    penalty: np.ndarray
+    weight: Tensor
+    intercept: Tensor
+    penalty: Tensor
 
-    def predict(self, x: np.ndarray) -> np.ndarray:
-        """Predictions [..., K] for features [..., C]."""
-        return x.astype(np.float64) @ self.weight + self.intercept
+    def predict(self, x: Tensor) -> Tensor:
+        """Predictions [..., K], float32, for features [..., C]."""
+        return x.float() @ self.weight.float() + self.intercept.float()
 
 
-def solve(statistics: Statistics, penalty: np.ndarray) -> Solution:
-    """Ridge with an unpenalised intercept, as scikit-learn's on the whole data; one penalty per target [K].
+def solve(statistics: Statistics, penalties: Tensor) -> tuple[Tensor, Tensor]:
+    """Ridge with an unpenalised intercept: weights [G, P, C, K] and intercepts [G, P, K], for each of P penalties.
 
-    With XᵀX = V E Vᵀ, the data R = E^½ Vᵀ and R⁻ᵀ(XᵀY) have the statistics of the whole set. Directions in
-    which the data do not vary, such as constant or copied channels, take no part, as in the whole set.
+    Directions in which the features do not vary, such as constant or copied channels, take no part.
     """
-    xx, xy = statistics.centred()
-    values, vectors = eigh(xx)
-    kept = values > max(values[-1], np.finfo(float).tiny) * 1e-14 * len(values)
-    scale = np.sqrt(np.where(kept, values, 0))[:, None]
-    root, rotated = scale * vectors.T, vectors.T @ xy
-    data = np.divide(rotated, scale, out=np.zeros_like(rotated), where=kept[:, None])
-    # scikit-learn drops the axis of a single target.
-    weight = np.atleast_2d(Ridge(alpha=penalty, fit_intercept=False, solver="cholesky").fit(root, data).coef_).T
-    intercept = (statistics.y_sum - statistics.x_sum @ weight) / statistics.count
-    return Solution(weight, intercept, penalty)
+    s = statistics
+    mean_x, mean_y = s.x / s.count[:, None], s.y / s.count[:, None]
+    xx = s.xx - s.x[:, :, None] * mean_x[:, None]
+    xy = s.xy - s.x[:, :, None] * mean_y[:, None]
+    values, vectors = torch.linalg.eigh(xx)
+    kept = values > values[:, -1:].clamp(min=torch.finfo(values.dtype).tiny) * RELATIVE_RANK
+    shrunk = torch.where(kept[:, None], 1 / (values[:, None] + penalties[:, None]), 0)
+    weights = torch.einsum("gce,gpe,gek->gpck", vectors, shrunk, vectors.mT @ xy)
+    offsets = mean_y[:, None] - torch.einsum("gc,gpck->gpk", mean_x + s.origin, weights)
+    return weights, offsets
 
 
-def squared_error(statistics: Statistics, solution: Solution) -> np.ndarray:
-    """The sum of squared errors [K] that a solution makes on the data of ``statistics``."""
-    s, w, b = statistics, solution.weight, solution.intercept
-    fit = (w * (s.xx @ w)).sum(0) + 2 * b * (s.x_sum @ w) + s.count * b**2
-    return s.yy - 2 * (w * s.xy).sum(0) - 2 * b * s.y_sum + fit
+def squared_error(statistics: Statistics, weights: Tensor, intercepts: Tensor) -> Tensor:
+    """The mean squared error [G, P, K] on each group of the ``solve`` solutions of the same place."""
+    s = statistics
+    b = intercepts + torch.einsum("c,gpck->gpk", s.origin, weights)  # about the origin
+    quadratic = torch.einsum("gpck,gpck->gpk", weights, torch.einsum("gcd,gpdk->gpck", s.xx, weights))
+    crossed = torch.einsum("gpck,gck->gpk", weights, s.xy)
+    along = torch.einsum("gpck,gc->gpk", weights, s.x)
+    y, yy, n = s.y[:, None], s.yy[:, None], s.count[:, None, None]
+    return (yy - 2 * crossed - 2 * b * y + quadratic + 2 * b * along + n * b * b) / n
 
 
-def cross_validate(folds: list[Statistics], penalties: list[float]) -> Solution:
-    """Choose each target's penalty by the mean squared error over held-out folds, and solve on all of them.
+def cross_validate(folds: Statistics, penalties: list[float]) -> Solution:
+    """Choose each target's penalty by the squared error on held-out folds, and solve with it on all of them.
 
-    The mean is over folds, as in scikit-learn's ``GridSearchCV`` with ``GroupKFold``.
+    The error is the mean over folds of each fold's mean, as in scikit-learn's ``GridSearchCV`` with ``GroupKFold``.
     """
-    total = folds[0]
-    for fold in folds[1:]:
-        total = total + fold
-    targets = len(total.y_sum)
-    errors = np.stack(
-        [
-            np.mean(
-                [squared_error(f, solve(total - f, np.full(targets, penalty))) / f.count for f in folds],
-                axis=0,
-            )
-            for penalty in penalties
-        ]
-    )
-    return solve(total, np.asarray(penalties, np.float64)[errors.argmin(0)])
+    choices = torch.tensor(penalties, dtype=torch.float64, device=folds.x.device)
+    weights, intercepts = solve(folds.without(), choices)
+    best = squared_error(folds, weights[:-1], intercepts[:-1]).mean(0).argmin(0)
+    target = torch.arange(len(best), device=best.device)
+    return Solution(weights[-1, best, :, target].mT, intercepts[-1, best, target], choices[best])

@@ -69,12 +69,11 @@ def layer_scores(
         grid = layer.grid(model.latent_shape[-1])
         truth = np.stack([scores.block_means(scaled[t][fitting], grid).reshape(train, -1) for t in TARGETS], -1)
         for step in steps:
-            x = np.concatenate(features[step, layer.name])
-            folds = [
-                Statistics.of(x[fold].reshape(-1, layer.channels), truth[fold].reshape(-1, len(TARGETS)))
-                for fold in np.array_split(np.arange(train), 5)
-            ]
-            maps = cross_validate(folds, PENALTIES).predict(x).reshape(-1, grid, grid, len(TARGETS))
+            x = torch.from_numpy(np.concatenate(features[step, layer.name]))
+            folds = torch.arange(train)[:, None] * 5 // train == torch.arange(5)
+            statistics = Statistics.empty(x[:32].double().mean((0, 1)), 5, len(TARGETS))
+            statistics.add(x[fitting], torch.from_numpy(truth), folds)
+            maps = cross_validate(statistics, PENALTIES).predict(x).reshape(-1, grid, grid, len(TARGETS)).numpy()
             row = {}
             for k, target in enumerate(TARGETS):
                 checked, tested = (scores.Reference.from_maps(scaled[target][r], grid) for r in (checking, testing))

@@ -114,7 +114,7 @@ def study(tmp_path_factory) -> Study:
     changed = {"source": str(elsewhere / "sd14"), "image_size": 128, "steps": 3, "prompts": "prompts/four.csv"}
     (home / "model.yaml").write_text(yaml.safe_dump({**published, **changed}))
     splits = ("train", "train", "validation", "test")
-    lines = [f"p{i},a red cube,{i},{split}" for i, split in enumerate(splits)]
+    lines = [f"p{i},{i} red cubes,{i},{split}" for i, split in enumerate(splits)]
     (study.home / "prompts/four.csv").write_text("\n".join(["prompt_id,prompt,seed,split", *lines]) + "\n")
     study.settings("params.yaml", model="full", device="cpu", ridge__folds=2)
     labels = random_label_models(elsewhere)
@@ -129,7 +129,7 @@ def test_the_whole_pipeline_runs_on_sd14_with_the_papers_label_models(study):
     for target in ("saliency", "depth", "shading"):
         rows = list(csv.DictReader((study.home / f"plots/data/probe_{target}.csv").open()))
         assert [row["step"] for row in rows] == ["1", "2", "3"]
-    assert json.loads((study.home / "metrics/ridge.json").read_text())["layer"] == "dec4_l1"
+    assert json.loads((study.home / "metrics/ridge.json").read_text())["depth"]["best"]["layer"] in TABLE_1
     weights = study.home / "vgg16.safetensors"
     save_file(seeded_state(read_keys(KEYS / "vgg16.txt")), weights)
     probabilities = vgg16.load(str(weights), "cpu")(images)

@@ -1,0 +1,62 @@
+"""When does the probe know, and when does a label model see it? The onsets of both, and of position alone."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from scenescope.bootstrap import Resamples
+from scenescope.onset import headline, tabulate
+from scenescope.settings import AUTO, TARGETS, Params, load_model_settings
+from stages.common import MAP, SEEN, run, write_metrics
+
+SCORE = {"saliency": "dice", "depth": "spearman", "shading": "spearman"}
+
+
+def onset(params: Params) -> None:
+    scores = {
+        "probe": series(MAP, f"network/{params.probe.layer}/{{target}}/{{score}}"),
+        "zt": series(SEEN, "zt/{target}"),
+        "x0": series(SEEN, "x0/{target}"),
+        "position": series(MAP, "position/-/{target}/{score}"),
+        "mean_map": series(MAP, "mean_map/-/{target}/{score}"),
+    }
+    count = scores["probe"][TARGETS[0]].shape[1]
+    drawn = Resamples(count, params.scores.resamples, params.scores.seed)
+    path = Path("plots/data/onset.csv")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tabulate(scores, drawn).to_csv(path, index=False, float_format="%.5f", lineterminator="\n")
+    found = headline(scores, params.onset.share, drawn)
+    folder = Path("models") / params.model
+    own = load_model_settings(folder).labels
+    for target, known in label_models(folder / "card.json").items():
+        if getattr(params.labels, target) in (AUTO, getattr(own, target)):  # else the card speaks of another
+            found[target]["label_model"] = known
+    write_metrics("onset", found)
+
+
+def series(folder: Path, name: str) -> dict[str, np.ndarray]:
+    """By target, the scores [steps, test images] that every step's file has under a name."""
+    steps = [np.load(file) for file in sorted(folder.glob("step_*.npz"))]
+    return {
+        target: np.stack([found[name.format(target=target, score=score)] for found in steps])
+        for target, score in SCORE.items()
+    }
+
+
+def label_models(card: Path) -> dict[str, dict[str, float]]:
+    """By target, how well the model's own label models do where the truth is known, if its card says so.
+
+    On test renders, and on those behind the autoencoder. The truth of generated images nobody knows.
+    """
+    known = json.loads(card.read_text()) if card.exists() else {}
+    kinds = {"renders": "label_models_on_test_renders", "decoded_renders": "label_models_on_decoded_test_renders"}
+    return {
+        target: {kind: known[key][f"{target}_{score}"] for kind, key in kinds.items()}
+        for target, score in SCORE.items()
+        if all(f"{target}_{score}" in known.get(key, {}) for key in kinds.values())
+    }
+
+
+if __name__ == "__main__":
+    run(onset)

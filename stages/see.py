@@ -1,0 +1,87 @@
+"""What label models see in half-denoised images: their maps at every step, scored against those of the final image.
+
+Two images a step. At step t, counted from 1, the U-Net reads the latent z_t that stands before that step,
+trajectories[:, t - 1], and it is of that call that a probe at step t reads the activations. ``zt`` is z_t decoded,
+noise and all, in the scheduler's scale; ``x0`` is the clean latent that the same call predicts,
+predictions[:, t - 1], decoded. (The figures' images are the latents after each step, one further on.)
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+import zarr
+from tqdm import tqdm
+
+from scenescope import diffusion, labelers, scores, store
+from scenescope.labelers import Labeler
+from scenescope.settings import AUTO, TARGETS, Params, load_model_settings
+from stages.common import LABELS, PREDICTIONS, PROMPTS, SEEN, TRAJECTORIES, read_table, run, split_rows, workspace
+from stages.opening import batch_size, device_named, fitting, open_model
+
+
+def see(params: Params) -> None:
+    folder = Path("models") / params.model
+    model = open_model(params.model, params.device)
+    own = load_model_settings(folder).labels
+    specs, models = {}, {}
+    for target in TARGETS:
+        spec = getattr(params.labels, target)
+        specs[target] = getattr(own, target) if spec == AUTO else spec
+        module, source = labelers.named(specs[target], target)
+        models[target] = module.load(target, folder, device_named(params.device), source)
+    size = batch_size(params.onset.batch_size, params.model)
+    test = split_rows(read_table())["test"]
+    latents = {"zt": store.open_whole(TRAJECTORIES), "x0": store.open_whole(PREDICTIONS)}
+    labels = {target: store.open_whole(LABELS / target) for target in TARGETS}
+
+    depends = [PROMPTS, TRAJECTORIES, PREDICTIONS, LABELS, folder]
+    batches = [test[rows] for rows in store.batches(slice(0, len(test)), size)]
+    with fitting("onset.batch_size", size), workspace(SEEN, depends, [specs, size, str(model.device)]) as scratch:
+        todo = [step for step in range(model.steps) if not step_file(scratch, step).exists()]
+        done = (model.steps - len(todo)) * len(test)
+        with tqdm(total=model.steps * len(test), initial=done, desc="see") as progress:
+            for step in todo:
+                parts = []
+                for rows in batches:
+                    known = {target: store.read(array, rows) for target, array in labels.items()}
+                    parts.append(agreement(model, models, at_step(latents, rows, step), known))
+                    progress.update(len(rows))
+                partial = step_file(scratch, step).with_suffix(".partial")
+                with partial.open("wb") as stream:
+                    np.savez(stream, **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+                os.replace(partial, step_file(scratch, step))
+
+
+def agreement(
+    model: diffusion.Model,
+    models: dict[str, Labeler],
+    latents: dict[str, torch.Tensor],
+    labels: dict[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+    """Scores [N], named KIND/TARGET, of label models on decoded latents {kind: [N, C, s, s]} against labels [N, H, H].
+
+    Dice for masks and rank correlation for the rest, at image size.
+    """
+    images = {kind: diffusion.decode(model, z) for kind, z in latents.items()}
+    found = {}
+    for target, label in models.items():
+        known = scores.Reference.from_maps(labels[target], labels[target].shape[-1])
+        agree = scores.dice if target == "saliency" else scores.spearman
+        found |= {f"{kind}/{target}": agree(known, label(shown)) for kind, shown in images.items()}
+    return found
+
+
+def at_step(arrays: dict[str, zarr.Array], rows: np.ndarray, step: int) -> dict[str, torch.Tensor]:
+    """Rows, in ascending order, of arrays [N, steps, ...] at one step."""
+    near = slice(rows[0], rows[-1] + 1)  # in one piece: picked rows would be read with all of their steps
+    return {name: torch.from_numpy(store.read(array, (near, step))[rows - rows[0]]) for name, array in arrays.items()}
+
+
+def step_file(folder: Path, step: int) -> Path:
+    return folder / f"step_{step + 1:03d}.npz"
+
+
+if __name__ == "__main__":
+    run(see)
