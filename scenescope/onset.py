@@ -76,15 +76,20 @@ def first_reaching(curves: np.ndarray, share: float) -> np.ndarray:
     return np.where(last > 0, reached.argmax(0) + 1.0, math.nan)
 
 
-def tabulate(scores: dict[str, dict[str, np.ndarray]], drawn: Resamples) -> pd.DataFrame:
-    """From {row: {target: [steps, N]}}: row, target, step, score, low, high, and how many images have no score."""
+def tabulate(scores: dict[str, dict[str, np.ndarray]], share: float, drawn: Resamples) -> pd.DataFrame:
+    """From {row: {target: [steps, N]}} a table by row, target and step.
+
+    Columns: score with low and high; undefined, the number of images that have none; onset, 1 at the row's and else 0.
+    """
     lines = []
     for row, by_target in scores.items():
         for target, values in by_target.items():
-            for step, (score, low, high) in enumerate(Curve.of(values, drawn).intervals(), start=1):
-                undefined = int(np.isnan(values[step - 1]).sum())
-                lines.append([row, target, step, score, low, high, undefined])
-    return pd.DataFrame(lines, columns=["row", "target", "step", "score", "low", "high", "undefined"])
+            curve = Curve.of(values, drawn)
+            onset = Onset.of(curve, share).step
+            for step, (score, low, high) in enumerate(curve.intervals(), start=1):
+                line = {"row": row, "target": target, "step": step, "score": score, "low": low, "high": high}
+                lines.append(line | {"undefined": int(np.isnan(values[step - 1]).sum()), "onset": int(step == onset)})
+    return pd.DataFrame(lines)
 
 
 def headline(scores: dict[str, dict[str, np.ndarray]], share: float, drawn: Resamples) -> dict[str, dict]:

@@ -1,5 +1,6 @@
 """Draw the figures and tables of the study."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from scenescope.figures.emergence import emergence
 from scenescope.figures.frame import frame
 from scenescope.figures.heatmap import heatmap, heatmap_above
 from scenescope.figures.labelled import labelled
+from scenescope.figures.onset import onset_chart
 from scenescope.figures.style import display_range, save
 from scenescope.figures.tables import table1, table2
 from scenescope.probes import linear
@@ -69,7 +71,9 @@ def figures(params: Params) -> None:
     layer_step = pd.read_csv("plots/data/layer_step.csv")
     curves = curves_by_step(series, layer_step, params.probe.layer)
     curves.to_csv(BY_STEP, index=False, float_format="%.5f", lineterminator="\n")
+    onsets = pd.read_csv("plots/data/onset.csv"), json.loads(Path("metrics/onset.json").read_text())
     charts = {"by_step": by_step(curves), "heatmap": heatmap(layer_step), "heatmap_above": heatmap_above(layer_step)}
+    charts["onset"] = onset_chart(*onsets, params.onset.share)
     for name, chart in charts.items():
         save(chart, FIGURES / f"{name}.png")
         save(chart, FIGURES / f"{name}.svg")

@@ -25,7 +25,8 @@ def onset(params: Params) -> None:
     drawn = Resamples(count, params.scores.resamples, params.scores.seed)
     path = Path("plots/data/onset.csv")
     path.parent.mkdir(parents=True, exist_ok=True)
-    tabulate(scores, drawn).to_csv(path, index=False, float_format="%.5f", lineterminator="\n")
+    table = tabulate(scores, params.onset.share, drawn)
+    table.to_csv(path, index=False, float_format="%.5f", lineterminator="\n")
     found = headline(scores, params.onset.share, drawn)
     folder = Path("models") / params.model
     own = load_model_settings(folder).labels

@@ -18,6 +18,7 @@ from scenescope.figures.emergence import emergence, shown_steps
 from scenescope.figures.frame import frame
 from scenescope.figures.heatmap import CONTROLS, heatmap, heatmap_above
 from scenescope.figures.labelled import labelled
+from scenescope.figures.onset import ROWS, onset_chart
 from scenescope.figures.style import BODY, SMALL, TARGETS, display_range, save, styled, text_width, wrap
 from scenescope.figures.tables import table1, table2
 
@@ -111,7 +112,24 @@ def draw_frame(step=3, brightness=0.0):
 
 
 HEATMAPS = (draw_heatmap, draw_heatmap_above)
-DRAWINGS = (draw_emergence, draw_labelled, draw_by_step, *HEATMAPS, draw_table1, draw_table2, draw_frame)
+
+
+def draw_onset(steps=15, missing=(), lift=0.0):
+    """Rows that rise one after the other, each from its onset on; some have none."""
+    first = {row: min(steps, 1 + 4 * place) for place, row in enumerate(ROWS)}
+    scores = pd.DataFrame(
+        {"row": row, "target": target, "step": step, "score": lift + (0.9 if step >= first.get(row, 1) else 0.2)}
+        for target in TARGETS
+        for row in (*ROWS, "mean_map")
+        for step in range(1, steps + 1)
+    )
+    onsets = {row: {"step": step, "low": max(1, step - 1), "high": step} for row, step in first.items()}
+    onsets |= {row: {"step": None, "low": None, "high": None} for row in missing}
+    table = scores.assign(low=scores.score - 0.1, high=scores.score + 0.1)
+    return onset_chart(table, dict.fromkeys(TARGETS, onsets), 0.9)
+
+
+DRAWINGS = (draw_emergence, draw_labelled, draw_by_step, draw_onset, *HEATMAPS, draw_table1, draw_table2, draw_frame)
 every_figure = pytest.mark.parametrize("draw", DRAWINGS)
 
 
@@ -282,6 +300,29 @@ def test_by_step_starts_at_zero_or_below_the_lowest_band():
 def test_by_step_draws_controls_thinner_and_each_curve_in_its_own_way():
     looks = {(line.get_linewidth(), line.get_color(), line.get_linestyle()) for line in draw_by_step().axes[0].lines}
     assert len(looks) == 5 and sorted(width for width, _, _ in looks) == [0.8, 0.8, 0.8, 1.4, 1.4]
+
+
+@pytest.mark.parametrize("steps", (1, 4, 15, 50))
+def test_the_onset_chart_marks_each_row_at_its_onset(steps):
+    figure = draw_onset(steps)
+    assert [panel.get_title() for panel in figure.axes] == list(TARGETS) and len(figure.legends) == 1
+    for panel in figure.axes:
+        for place, (_, colour, _, marker) in enumerate(ROWS.values()):
+            (mark,) = (line for line in panel.lines if line.get_marker() == marker and len(line.get_xdata()) == 1)
+            assert (*mark.get_xdata(), *mark.get_ydata()) == (min(steps, 1 + 4 * place), 0.9)
+            (curve,) = (line for line in panel.lines if line.get_marker() == "None" and line.get_color() == colour)
+            assert len(curve.get_xdata()) == steps and mark.get_color() == colour
+        bars = [tuple(line.get_xdata()) for line in panel.lines if line.get_marker() == "|"]
+        assert bars == [(max(1, s - 1), s) for s in (min(steps, 1 + 4 * place) for place in range(len(ROWS)))]
+    assert "90 %" in figure.axes[1].get_xlabel()
+
+
+def test_the_onset_chart_leaves_out_what_has_no_onset_and_what_it_does_not_show():
+    figure = draw_onset(missing=["zt"], lift=-0.5)
+    for panel in figure.axes:
+        assert sum(line.get_marker() == "|" for line in panel.lines) == len(ROWS) - 1
+        assert sum(len(line.get_xdata()) == 15 for line in panel.lines) == len(ROWS) == len(panel.collections)
+    assert figure.axes[0].get_ylim()[0] <= -0.4
 
 
 def maps(figure):

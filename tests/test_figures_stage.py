@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -11,9 +12,12 @@ from dvc_render import VegaRenderer
 from dvc_render.vega_templates import TEMPLATES
 from test_figures import layer_step
 
+from scenescope.bootstrap import Resamples
 from scenescope.figures.by_step import CONTROLS, PROBES
 from scenescope.figures.heatmap import CONTROLS as SHOWN
+from scenescope.figures.onset import ROWS
 from scenescope.figures.style import COLOURS, TARGETS
+from scenescope.onset import tabulate
 from scenescope.probes.table import ABOVE
 from stages.figures import curves_by_step, score_table
 
@@ -70,7 +74,8 @@ def test_every_template_is_used_and_every_one_used_is_there():
 
 
 @pytest.mark.parametrize(
-    ("template", "y"), [("layer_step", "layer"), ("layer_step_above", "layer"), ("by_step", "score")]
+    ("template", "y"),
+    [("layer_step", "layer"), ("layer_step_above", "layer"), ("by_step", "score"), ("onset", "score")],
 )
 def test_templates_fit_the_tables(template, y):
     table = layer_step(steps=2)
@@ -78,6 +83,8 @@ def test_templates_fit_the_tables(template, y):
         table[other] = 0.0
     if template == "by_step":
         table = curves_by_step(probe_series(2), table, "mid_l1")
+    if template == "onset":
+        table = tabulate({"probe": {"depth": np.ones((2, 3))}}, 0.9, Resamples(3, 10, 0))
     points = [{**row, "rev": "workspace"} for row in table.astype(str).to_dict("records")]
     renderer = VegaRenderer(points, "plot", template=template, template_dir=FOLDER, x="step", y=y, title="a title")
     filled = renderer.get_filled_template()
@@ -95,6 +102,8 @@ def test_templates_know_all_methods_colours_and_controls():
     assert dict(zip(colour["domain"], colour["range"], strict=True)) == {
         name: COLOURS[name] for name in PROBES | CONTROLS
     }
+    colour = json.loads((FOLDER / "onset.json").read_text())["spec"]["encoding"]["color"]["scale"]
+    assert dict(zip(colour["domain"], colour["range"], strict=True)) == {row: look[1] for row, look in ROWS.items()}
     (choice,) = json.loads((FOLDER / "layer_step_above.json").read_text())["params"]
     assert set(choice["bind"]["options"]) == set(ABOVE) >= set(SHOWN)
     assert choice["value"] in ABOVE

@@ -17,9 +17,11 @@ ALL = [
     "capture",
     *(f"probe@{target}" for target in TARGETS),
     "ridge",
+    "see",
+    "onset",
     "figures",
 ]
-AFTER_LAYER = [stage for stage in ALL if stage.split("@")[0] in ("capture", "probe", "figures")]
+AFTER_LAYER = [stage for stage in ALL if stage.split("@")[0] in ("capture", "probe", "onset", "figures")]
 
 
 @pytest.fixture(scope="module")

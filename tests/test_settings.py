@@ -133,6 +133,8 @@ WRONG_PARAMS = [
     ("ridge.folds", 1, "greater than or equal to 2", "got 1"),
     ("ridge.penalties", [], "at least 1 item", "got []"),
     ("ridge.penalties", 10, "valid list", "got 10"),
+    ("onset.share", 1.5, "less than or equal to 1", "got 1.5"),
+    ("onset.share", 0, "greater than 0", "got 0"),
     ("scores.resamples", 0, "greater than or equal to 1"),
     ("figures.images", 1.5, "valid integer", "got 1.5"),
     ("generate.batch_size", "8\n9", "auto or a whole number", r"got '8\n9'"),
