@@ -116,7 +116,7 @@ def study(tmp_path_factory) -> Study:
     splits = ("train", "train", "validation", "test")
     lines = [f"p{i},{i} red cubes,{i},{split}" for i, split in enumerate(splits)]
     (study.home / "prompts/four.csv").write_text("\n".join(["prompt_id,prompt,seed,split", *lines]) + "\n")
-    study.settings("params.yaml", model="full", device="cpu", ridge__folds=2)
+    study.settings("params.yaml", model="full", device="cpu", ridge__folds=2, ridge__splits=1)
     labels = random_label_models(elsewhere)
     study.settings("params.yaml", **{f"labels__{target}": spec for target, spec in labels.items()})
     return study
