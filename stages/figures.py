@@ -57,7 +57,8 @@ def figures(params: Params) -> None:
 
     save(labelled(images, labels, prompts), FIGURES / "labels.png")
     for i, (name, prompt) in enumerate(zip(names, prompts, strict=True)):
-        decoded = diffusion.decode(model, latents[i, 1:])
+        # One by one: fifteen images of 512 pixels at once take a decoder more memory than most GPUs have.
+        decoded = np.concatenate([diffusion.decode(model, latent[None]) for latent in latents[i, 1:]])
         found = {target: predictions[target][:, i] for target in TARGETS}
         known = {target: labels[target][i] for target in TARGETS}
         save(emergence(decoded, found, known, prompt, layer), FIGURES / f"emergence_{name}.png")
