@@ -150,7 +150,7 @@ def load_params(path: Path = Path("params.yaml"), models: Path = Path("models"))
         raise UserError(
             f"{path}: model: no folder models/{params.model} with a model.yaml{nearest(params.model, known)}"
         )
-    names = [layer.name for layer in attention_layers(unet_config(models / params.model))]
+    names = [layer.name for layer in attention_layers(part_config(models / params.model, "unet"))]
     if params.probe.layer not in names:
         unknown = f"{params.model} has no layer {params.probe.layer!r}"
         raise UserError(f"{path}: probe.layer: {unknown}{nearest(params.probe.layer, names)}")
@@ -162,9 +162,9 @@ def load_model_settings(folder: Path) -> ModelSettings:
     return parse(ModelSettings, folder / "model.yaml")
 
 
-def unet_config(folder: Path) -> dict[str, Any]:
-    """The U-Net's configuration of a model folder, without loading weights."""
-    file = load_model_settings(folder).pipeline(folder, ["unet/config.json"]) / "unet" / "config.json"
+def part_config(folder: Path, part: str) -> dict[str, Any]:
+    """The configuration of the ``unet`` or ``vae`` of a model folder, without loading weights."""
+    file = load_model_settings(folder).pipeline(folder, [f"{part}/config.json"]) / part / "config.json"
     if not file.is_file():
         raise UserError(f"{folder / 'model.yaml'}: source: no file {file}; expected a pipeline in Diffusers' format")
     try:

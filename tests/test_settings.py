@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from scenescope.errors import UserError
-from scenescope.settings import TARGETS, load_model_settings, load_params, unet_config
+from scenescope.settings import TARGETS, load_model_settings, load_params, part_config
 
 ROOT = Path(__file__).parents[1]
 CROSS, PLAIN = "CrossAttn{}Block2D", "{}Block2D"
@@ -266,4 +266,5 @@ def test_a_model_without_a_unet_is_refused_by_the_key_that_points_at_it(project)
 
 def test_a_unet_configuration_that_is_no_json_is_named(project):
     Path("models/tiny/unet/config.json").write_text('{"layers_per_block": 2,\n')
-    assert "not valid JSON" in refused("models/tiny/unet/config.json: ", lambda: unet_config(Path("models/tiny")))
+    told = refused("models/tiny/unet/config.json: ", lambda: part_config(Path("models/tiny"), "unet"))
+    assert "not valid JSON" in told
