@@ -88,6 +88,12 @@ class Onset(Strict):
     batch_size: BatchSize
 
 
+class Classify(Strict):
+    prompts: str
+    classifier: str
+    batch_size: BatchSize
+
+
 class Scores(Strict):
     resamples: Count
     seed: Seed
@@ -110,6 +116,7 @@ class Params(Strict):
     probe: Probe
     ridge: Ridge
     onset: Onset
+    classify: Classify
     scores: Scores
     figures: Figures
 
@@ -131,6 +138,8 @@ class ModelSettings(Strict):
     batch_size: Count
     prompts: str
     labels: Labels
+    classifier: str
+    classes: str
 
     def pipeline(self, folder: Path, files: list[str] = PIPELINE_FILES) -> Path:
         """The folder of the pipeline, for the model in ``folder``; from the hub, the ``files`` of it."""
@@ -142,6 +151,7 @@ class ModelSettings(Strict):
 def load_params(path: Path = Path("params.yaml"), models: Path = Path("models")) -> Params:
     """Read and check params.yaml, the model that it names, and that the model has the probed layer.
 
+    What is ``auto`` comes back as the model's own (see ``with_own``).
     Raises UserError with one line: the file, the key, what was expected, and the nearest valid value.
     """
     params = parse(Params, path)
@@ -154,7 +164,25 @@ def load_params(path: Path = Path("params.yaml"), models: Path = Path("models"))
     if params.probe.layer not in names:
         unknown = f"{params.model} has no layer {params.probe.layer!r}"
         raise UserError(f"{path}: probe.layer: {unknown}{nearest(params.probe.layer, names)}")
+    params = with_own(params, load_model_settings(models / params.model))
+    for key, source in (("prompts.source", params.prompts.source), ("classify.prompts", params.classify.prompts)):
+        if not Path(source).resolve().is_relative_to(Path("prompts").resolve()):
+            raise UserError(f"{path}: {key}: {source} is not below prompts/, where changes to it are seen")
     return params
+
+
+def with_own(params: Params, own: ModelSettings) -> Params:
+    """The parameters with what the model's model.yaml says in place of every ``auto`` but the device's."""
+
+    def filled(given: Strict, **values: Any) -> Strict:
+        return given.model_copy(update={key: value for key, value in values.items() if getattr(given, key) == AUTO})
+
+    batched = ("generate", "label", "capture", "ridge", "onset", "classify")
+    changed = {name: filled(getattr(params, name), batch_size=own.batch_size) for name in batched}
+    changed["prompts"] = filled(params.prompts, source=own.prompts)
+    changed["labels"] = filled(params.labels, **own.labels.model_dump())
+    changed["classify"] = filled(changed["classify"], prompts=own.classes, classifier=own.classifier)
+    return params.model_copy(update=changed)
 
 
 def load_model_settings(folder: Path) -> ModelSettings:

@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-from scenescope import labelers
+from scenescope import classifiers, labelers
 from scenescope.disk import check_room
-from scenescope.errors import UserError
 from scenescope.layers import attention_layers
-from scenescope.prompts import read_prompts, split_prompts
-from scenescope.settings import AUTO, TARGETS, ModelSettings, Params, load_model_settings, part_config
+from scenescope.prompts import read_classes, read_prompts, split_prompts
+from scenescope.settings import TARGETS, ModelSettings, Params, load_model_settings, part_config
 from stages.common import PROMPTS, run
 
 
@@ -15,14 +14,11 @@ def prompts(params: Params) -> None:
     folder = Path("models") / params.model
     settings = load_model_settings(folder)
     for target in TARGETS:
-        spec = getattr(params.labels, target)
-        labelers.named(getattr(settings.labels, target) if spec == AUTO else spec, target)
+        labelers.named(getattr(params.labels, target), target)
+    read_classes(Path(params.classify.prompts), classifiers.named(params.classify.classifier)[0].CLASSES)
 
-    source = Path(settings.prompts if params.prompts.source == AUTO else params.prompts.source)
-    if not source.resolve().is_relative_to(Path("prompts").resolve()):
-        raise UserError(f"prompts.source: {source} is not below prompts/, where changes to it are seen")
     table = split_prompts(
-        read_prompts(source),
+        read_prompts(Path(params.prompts.source)),
         validation=params.prompts.validation,
         test=params.prompts.test,
         seed=params.prompts.seed,

@@ -28,6 +28,8 @@ MODEL = {
     "batch_size": 8,
     "prompts": "prompts/x.csv",
     "labels": {"saliency": "x", "depth": "x", "shading": "x"},
+    "classifier": "x",
+    "classes": "prompts/y.csv",
 }
 PARAMS = {
     "model": "tiny",
@@ -47,6 +49,7 @@ PARAMS = {
     },
     "ridge": {"batch_size": "auto", "folds": 5, "penalties": [0.01, 10], "splits": 2, "seed": 0},
     "onset": {"share": 0.9, "batch_size": 4},
+    "classify": {"prompts": "auto", "classifier": "auto", "batch_size": 8},
     "scores": {"resamples": 100, "seed": 0},
     "figures": {"images": 3},
 }
