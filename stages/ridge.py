@@ -103,8 +103,8 @@ def ridge(params: Params) -> None:
     write_metrics("ridge", headline(map_table))
 
 
-def kept_if_small(read: Read, count: int, size: int) -> Batches:
-    """Features by batch for ``step_map``, from ``read(rows)``: kept for later passes if all of them fit into MEMORY."""
+def kept_if_small(read: Read, count: int, size: int, room: int = MEMORY) -> Batches:
+    """Features by batch for ``step_map``, from ``read(rows)``: kept for later passes if all fit into ``room`` bytes."""
     kept: dict[int, tuple[np.ndarray, Features]] = {}
     small = None
 
@@ -118,7 +118,7 @@ def kept_if_small(read: Read, count: int, size: int) -> Batches:
             elif len(asked):
                 found = read(rows if small in (None, True) else asked)
                 if small is None:
-                    small = sum(x.nbytes for x in found.values()) * count / len(rows) <= MEMORY
+                    small = sum(x.nbytes for x in found.values()) * count / len(rows) <= room
                 if small:
                     kept[batch.start] = rows, found
                 yield (rows, found) if len(next(iter(found.values()))) == len(rows) else (asked, found)
