@@ -75,7 +75,7 @@ def parameters_read(stage: str) -> set[str]:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_parameters_read_are_parameters_declared(stage):
-    declared = {name.removesuffix(".${item}") for name in definition(stage).get("params", [])}
+    declared = {re.sub(r"\.\$\{\w+\}$", "", name) for name in definition(stage).get("params", [])}
     assert parameters_read(stage) == declared
 
 

@@ -20,7 +20,7 @@ def tabulate(steps: list[dict[str, np.ndarray]], resamples: int, seed: int) -> p
     """From the scores of ``step_map`` at every step, a table of means over test images with 95 % intervals.
 
     Columns: features, layer, step, target; score (Dice or Spearman) with score_low, score_high and undefined, the
-    number of images that have none; pearson and rmse; control and selectivity (score less control), where there is
+    number of images that have none; pearson, with its interval, and rmse; control and selectivity (score less control), where there is
     a control task; splits_low and splits_high, the range of the mean over splits; above_X for the controls X of
     ``ABOVE``, a paired difference; validation; penalty.
     """
@@ -35,9 +35,9 @@ def tabulate(steps: list[dict[str, np.ndarray]], resamples: int, seed: int) -> p
             row = {"features": features, "layer": layer, "step": number, "target": target}
             row |= with_interval("score", *drawn.interval(values))
             row["undefined"] = int(np.isnan(values).sum())
-            for other in ("pearson", "rmse"):
-                if f"{name}/{target}/{other}" in found:
-                    row[other] = float(np.nanmean(found[f"{name}/{target}/{other}"]))
+            if f"{name}/{target}/pearson" in found:
+                row |= with_interval("pearson", *drawn.interval(found[f"{name}/{target}/pearson"]))
+                row["rmse"] = float(np.nanmean(found[f"{name}/{target}/rmse"]))
             control = found.get(f"{name}/{target}/control")
             if control is not None:
                 row["control"] = float(np.nanmean(control))
