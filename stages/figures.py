@@ -9,11 +9,11 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file
 
-from scenescope import diffusion, store
+from scenescope import diffusion, labelers, store
 from scenescope.figures.by_step import by_step
 from scenescope.figures.classes import classes_chart
 from scenescope.figures.emergence import emergence
-from scenescope.figures.frame import frame
+from scenescope.figures.frame import animate, frame
 from scenescope.figures.heatmap import heatmap, heatmap_above
 from scenescope.figures.labelled import labelled
 from scenescope.figures.onset import onset_chart
@@ -32,7 +32,7 @@ from stages.common import (
     run,
     split_rows,
 )
-from stages.opening import open_model
+from stages.opening import device_named, open_model
 
 FIGURES = Path("plots/figures")
 SLIDERS = Path("plots/images")
@@ -60,6 +60,9 @@ def figures(params: Params) -> None:
     for folder in (FIGURES, SLIDERS):
         shutil.rmtree(folder, ignore_errors=True)
 
+    specs = {target: getattr(params.labels, target) for target in TARGETS}
+    models = labelers.opened(specs, Path("models") / params.model, device_named(params.device))
+
     images = read_images(names)
     labels = {target: store.read(store.open_whole(LABELS / target), rows) for target in TARGETS}
     predictions = {target: predicted(target, rows) for target in TARGETS}
@@ -73,10 +76,13 @@ def figures(params: Params) -> None:
         known = {target: labels[target][i] for target in TARGETS}
         save(emergence(decoded, found, known, prompt, layer), FIGURES / f"emergence_{name}.png")
         limits = {target: display_range(target, found[target]) for target in TARGETS}
+        seen = {target: np.concatenate([label(part[None]) for part in decoded]) for target, label in models.items()}
         for step in range(1, model.steps + 1):
             now = {target: found[target][step - 1] for target in TARGETS}
-            shown = frame(step, model.steps, decoded[step - 1], now, {"image": images[i], **known}, limits)
+            sees = {target: seen[target][step - 1] for target in TARGETS}
+            shown = frame(step, model.steps, decoded[step - 1], now, sees, {"image": images[i], **known}, limits)
             save(shown, SLIDERS / name / f"{step}.png")
+        animate([SLIDERS / name / f"{step + 1}.png" for step in range(model.steps)], FIGURES / f"steps_{name}.webp")
 
     series = {target: pd.read_csv(f"plots/data/probe_{target}.csv") for target in TARGETS}
     layer_step = pd.read_csv("plots/data/layer_step.csv")

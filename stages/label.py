@@ -21,8 +21,7 @@ def label(params: Params) -> None:
     check_disk(LABELS / target, shape, dtype)
 
     spec = getattr(params.labels, target)
-    module, source = labelers.named(spec, target)
-    labeler = module.load(target, folder, device_named(params.device), source)
+    labeler = labelers.opened({target: spec}, folder, device_named(params.device))[target]
     size = params.label.batch_size
 
     def maps(rows: slice) -> np.ndarray:

@@ -23,10 +23,7 @@ def see(params: Params) -> None:
     folder = Path("models") / params.model
     model = open_model(params.model, params.device)
     specs = {target: getattr(params.labels, target) for target in TARGETS}
-    models = {}
-    for target, spec in specs.items():
-        module, source = labelers.named(spec, target)
-        models[target] = module.load(target, folder, device_named(params.device), source)
+    models = labelers.opened(specs, folder, device_named(params.device))
     size = params.onset.batch_size
     test = split_rows(read_table())["test"]
     latents = {"zt": store.open_whole(TRAJECTORIES), "x0": store.open_whole(PREDICTIONS)}

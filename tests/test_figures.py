@@ -12,10 +12,12 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
+from PIL import Image
 
 from scenescope.figures.by_step import by_step
+from scenescope.figures.classes import classes_chart
 from scenescope.figures.emergence import emergence, shown_steps
-from scenescope.figures.frame import frame
+from scenescope.figures.frame import animate, frame
 from scenescope.figures.heatmap import CONTROLS, heatmap, heatmap_above
 from scenescope.figures.labelled import labelled
 from scenescope.figures.onset import ROWS, onset_chart
@@ -107,8 +109,8 @@ def draw_frame(step=3, brightness=0.0):
     random = np.random.default_rng(0)
     image = random.integers(0, 256, (16, 16, 3), np.uint8)
     predictions = {target: random.normal(size=(8, 8)) + brightness for target in TARGETS}
-    labels = {target: random.uniform(size=(16, 16)) for target in TARGETS} | {"image": image}
-    return frame(step, 15, image, predictions, labels, dict.fromkeys(TARGETS, (-2.0, 2.0)))
+    seen, labels = ({target: random.uniform(size=(16, 16)) for target in TARGETS} for _ in range(2))
+    return frame(step, 15, image, predictions, seen, labels | {"image": image}, dict.fromkeys(TARGETS, (-2.0, 2.0)))
 
 
 HEATMAPS = (draw_heatmap, draw_heatmap_above)
@@ -129,7 +131,28 @@ def draw_onset(steps=15, missing=(), lift=0.0):
     return onset_chart(table, dict.fromkeys(TARGETS, onsets), 0.9)
 
 
-DRAWINGS = (draw_emergence, draw_labelled, draw_by_step, draw_onset, *HEATMAPS, draw_table1, draw_table2, draw_frame)
+def top5(rivals=("a blue cube", "a cup", "a red sphere"), steps=15):
+    """What a classifier says of two prompts: classes that grow, each later than the one before."""
+    rows = []
+    for name in ("p0", "p1"):
+        for seen in ("zt", "x0"):
+            for step in range(1, steps + 1):
+                for rank, rival in enumerate(("lemon, citrus", *rivals, "rare"), start=1):
+                    row = {"prompt_id": name, "prompt": PROMPT, "class": "lemon, citrus", "seen": seen, "step": step}
+                    value = 0.01 if rival == "rare" else 0.9 * step / steps / rank
+                    rows.append(row | {"rank": rank, "name": rival, "probability": value})
+    return pd.DataFrame(rows)
+
+
+def draw_classes(steps=15):
+    pictures = np.random.default_rng(0).integers(0, 256, (2, steps, 16, 16, 3), np.uint8)
+    return classes_chart(top5(steps=steps), {"p0": pictures, "p1": pictures})
+
+
+DRAWINGS = (
+    *(draw_emergence, draw_labelled, draw_by_step, draw_onset, draw_classes),
+    *(*HEATMAPS, draw_table1, draw_table2, draw_frame),
+)
 every_figure = pytest.mark.parametrize("draw", DRAWINGS)
 
 
@@ -450,10 +473,36 @@ def test_table2_sets_the_paper_apart():
 
 def test_frames_share_size_and_colours():
     early, late = draw_frame(3), draw_frame(4, brightness=1.0)
-    assert "step 3 of 15" in texts(early) and len(early.axes) == 8
+    assert "step 3 of 15" in texts(early) and len(early.axes) == 12
     assert colour_limits(early) == colour_limits(late)
-    assert colour_limits(early)[::2] == [(-2.0, 2.0)] * len(TARGETS)
+    assert colour_limits(early)[::3] == [(-2.0, 2.0)] * len(TARGETS)
     assert tuple(early.get_size_inches()) == tuple(late.get_size_inches())
+
+
+def test_an_animation_shows_every_step_and_rests_on_the_last(tmp_path):
+    steps = [tmp_path / f"{step}.png" for step in (1, 2, 3)]
+    for step, path in enumerate(steps):
+        save(draw_frame(step + 1, brightness=step), path)
+    animate(steps, tmp_path / "all.webp")
+    with Image.open(tmp_path / "all.webp") as film:
+        assert film.n_frames == 3 and film.size == Image.open(steps[0]).size
+        times = []
+        for step in range(3):
+            film.seek(step)
+            film.load()
+            times.append(film.info["duration"])
+    assert times == [500, 500, 2000]
+
+
+def test_classes_are_named_by_their_first_name_if_they_were_ever_likely():
+    figure = draw_classes()
+    panels = [axes for axes in figure.axes if axes.get_legend()]
+    assert len(panels) == 4 and len(figure.axes) == 4 + 4 * 15
+    for panel in panels:
+        assert panel.get_legend().get_texts()[0].get_text() == "lemon"
+        assert "rare" not in texts(figure) and len(panel.lines) == 5
+    lemon = next(line for line in panels[0].lines if line.get_label() == "lemon")
+    assert lemon.get_ydata()[-1] == pytest.approx(0.9)
 
 
 @pytest.mark.parametrize("draw", (draw_emergence, draw_labelled))

@@ -39,3 +39,12 @@ def named(spec: str, target: str):
         choice = f", nor a variant{nearest(source, variants)}" if variants else ""
         raise UserError(f"labels.{target}: {spec}: no file or folder {source}{choice}")
     return module, source or None
+
+
+def opened(specs: dict[str, str], folder: Path, device: str) -> dict[str, Labeler]:
+    """The label model of every target that ``specs`` names, for the model in ``folder``. Raises as ``named``."""
+    models = {}
+    for target, spec in specs.items():
+        module, source = named(spec, target)
+        models[target] = module.load(target, folder, device, source)
+    return models

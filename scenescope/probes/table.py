@@ -20,9 +20,9 @@ def tabulate(steps: list[dict[str, np.ndarray]], resamples: int, seed: int) -> p
     """From the scores of ``step_map`` at every step, a table of means over test images with 95 % intervals.
 
     Columns: features, layer, step, target; score (Dice or Spearman) with score_low, score_high and undefined, the
-    number of images that have none; pearson, with its interval, and rmse; control and selectivity (score less control), where there is
-    a control task; splits_low and splits_high, the range of the mean over splits; above_X for the controls X of
-    ``ABOVE``, a paired difference; validation; penalty.
+    number of images that have none; pearson, with its interval, and rmse; control and selectivity (score less
+    control), where there is a control task; splits_low and splits_high, the range of the mean over splits; above_X
+    for the controls X of ``ABOVE``, a paired difference; validation; penalty.
     """
     rows = []
     drawn = None
