@@ -97,6 +97,10 @@ class Figures(Strict):
     images: Count
 
 
+class Report(Strict):
+    images: Count
+
+
 class Params(Strict):
     """params.yaml."""
 
@@ -112,6 +116,7 @@ class Params(Strict):
     onset: Onset
     scores: Scores
     figures: Figures
+    report: Report
 
 
 class ModelSettings(Strict):
