@@ -47,6 +47,9 @@ class Model:
         return attention_layers(self.unet.config)
 
 
+# Images of 64 pixels, or as many pixels of larger ones, that are decoded at once. On a CPU the activations of more
+# leave the cache and each takes half as long again; on a GPU a decoder of 512 pixels wants gigabytes an image.
+DECODED_AT_ONCE = 8
 # Schedulers whose every step is a function of the latent, the step and, for LMS, the steps before: nothing random.
 SCHEDULERS = ("LMSDiscreteScheduler", "DDIMScheduler")
 
@@ -164,6 +167,10 @@ class _Enough(Exception):
 def decode(model: Model, latents: Tensor) -> np.ndarray:
     """uint8 images [N, H, W, 3] of latents [N, channels, s, s], noisy ones included."""
     vae = model.pipeline.vae
-    decoded = vae.decode(latents.to(vae.device, vae.dtype) / vae.config.scaling_factor).sample.float()
-    pixels = ((decoded / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
-    return pixels.permute(0, 2, 3, 1).cpu().numpy()
+    at_once = max(1, DECODED_AT_ONCE * 64**2 // model.image_size**2)
+    pictures = []
+    for part in latents.split(at_once):
+        decoded = vae.decode(part.to(vae.device, vae.dtype) / vae.config.scaling_factor).sample.float()
+        pixels = ((decoded / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
+        pictures.append(pixels.permute(0, 2, 3, 1).cpu().numpy())
+    return np.concatenate(pictures)

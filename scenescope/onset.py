@@ -92,11 +92,14 @@ def tabulate(scores: dict[str, dict[str, np.ndarray]], share: float, drawn: Resa
     return pd.DataFrame(lines)
 
 
-def headline(scores: dict[str, dict[str, np.ndarray]], share: float, drawn: Resamples) -> dict[str, dict]:
+def headline(
+    scores: dict[str, dict[str, np.ndarray]], share: float, drawn: Resamples, classified: dict[str, Onset]
+) -> dict[str, dict]:
     """By target, from {row: {target: [steps, N]}} with the rows probe, zt, x0 and position, and any others:
 
     - ROW: its onset, its score at the last step, and the part of it that step 1 has already;
     - probe_before_ROW: by how many steps the probe's onset is earlier, paired;
+    - probe_before_classifier_KIND: the same against the steps in ``classified``, which come from other images;
     - above_position: onsets of what ROW scores more than position at the same step. A score that position gives
       away, which is there at step 1 for free, does not count in them;
     - position_share: position's last score as a part of the probe's. From the share on, position alone would pass
@@ -112,6 +115,10 @@ def headline(scores: dict[str, dict[str, np.ndarray]], share: float, drawn: Resa
             for row, onset in onsets.items()
         }
         found[target] |= {f"probe_before_{row}": (onsets[row] - onsets["probe"]).interval("steps") for row in LATER}
+        found[target] |= {
+            f"probe_before_classifier_{kind}": (step - onsets["probe"]).interval("steps")
+            for kind, step in classified.items()
+        }
         found[target]["above_position"] = {row: onset.interval("step") for row, onset in above.items()}
         found[target]["position_share"] = curves["position"].value[-1] / curves["probe"].value[-1]
     return found

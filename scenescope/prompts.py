@@ -17,6 +17,7 @@ from scenescope.settings import Strict, parse
 
 # Our names for columns, and the reference studies' names for the same.
 COLUMNS = {"prompts": "prompt", "seeds": "seed", "prompt_inds": "prompt_id"}
+KNOWN = ("prompt_id", "prompt", "seed", "split", "class")
 SPLITS = ("train", "validation", "test")
 
 
@@ -54,7 +55,7 @@ def read_prompts(path: Path) -> pd.DataFrame:
 
 
 def read_csv(path: Path) -> pd.DataFrame:
-    """Read a CSV in UTF-8 with a header: prompt, seed, and optionally prompt_id and split.
+    """Read a CSV in UTF-8 with a header: prompt, seed, and optionally prompt_id, split and class.
 
     Returns and raises as ``read_prompts``.
     """
@@ -80,10 +81,10 @@ def read_csv(path: Path) -> pd.DataFrame:
             raise UserError(
                 f"{path}: no column {name!r}; found {', '.join(header) or 'nothing'}{nearest(name, header)}"
             )
-    for name in ("prompt_id", "prompt", "seed", "split"):
+    for name in KNOWN:
         if header.count(name) > 1:
             raise UserError(f"{path}: the column {name!r} is there twice")
-    known = [name for name in ("prompt_id", "prompt", "seed", "split") if name in header]
+    known = [name for name in KNOWN if name in header]
     rows, seen = [], {}
     for number, cells in enumerate(lines[1:], start=2):
         if not cells:
@@ -98,6 +99,18 @@ def read_csv(path: Path) -> pd.DataFrame:
     if not rows:
         raise UserError(f"{path}: no prompts below the header")
     return pd.DataFrame(rows)[["prompt_id", *(name for name in known if name != "prompt_id")]]
+
+
+def read_classes(path: Path, names: tuple[str, ...]) -> pd.DataFrame:
+    """Read a CSV of prompts that name a class: as ``read_csv``, with a column class, each of it one of ``names``."""
+    table = read_csv(path)
+    if "class" not in table:
+        raise UserError(f"{path}: no column 'class', which says what the classifier should see")
+    for row, name in zip(table["prompt_id"], table["class"], strict=True):
+        if names.count(name) != 1:
+            problem = "is the name of several classes" if name in names else f"is no class{nearest(name, names)}"
+            raise UserError(f"{path}: prompt_id {row}: {name!r} {problem} of the classifier")
+    return table
 
 
 def _check(row: dict[str, str], where: str, seen: dict[str, int]) -> None:

@@ -88,6 +88,12 @@ class Onset(Strict):
     batch_size: BatchSize
 
 
+class Classify(Strict):
+    prompts: str
+    classifier: str
+    batch_size: BatchSize
+
+
 class Scores(Strict):
     resamples: Count
     seed: Seed
@@ -114,6 +120,7 @@ class Params(Strict):
     probe: Probe
     ridge: Ridge
     onset: Onset
+    classify: Classify
     scores: Scores
     figures: Figures
     report: Report
@@ -136,6 +143,8 @@ class ModelSettings(Strict):
     batch_size: Count
     prompts: str
     labels: Labels
+    classifier: str
+    classes: str
 
     def pipeline(self, folder: Path, files: list[str] = PIPELINE_FILES) -> Path:
         """The folder of the pipeline, for the model in ``folder``; from the hub, the ``files`` of it."""
@@ -147,6 +156,7 @@ class ModelSettings(Strict):
 def load_params(path: Path = Path("params.yaml"), models: Path = Path("models")) -> Params:
     """Read and check params.yaml, the model that it names, and that the model has the probed layer.
 
+    What is ``auto`` comes back as the model's own (see ``with_own``).
     Raises UserError with one line: the file, the key, what was expected, and the nearest valid value.
     """
     params = parse(Params, path)
@@ -155,11 +165,29 @@ def load_params(path: Path = Path("params.yaml"), models: Path = Path("models"))
         raise UserError(
             f"{path}: model: no folder models/{params.model} with a model.yaml{nearest(params.model, known)}"
         )
-    names = [layer.name for layer in attention_layers(unet_config(models / params.model))]
+    names = [layer.name for layer in attention_layers(part_config(models / params.model, "unet"))]
     if params.probe.layer not in names:
         unknown = f"{params.model} has no layer {params.probe.layer!r}"
         raise UserError(f"{path}: probe.layer: {unknown}{nearest(params.probe.layer, names)}")
+    params = with_own(params, load_model_settings(models / params.model))
+    for key, source in (("prompts.source", params.prompts.source), ("classify.prompts", params.classify.prompts)):
+        if not Path(source).resolve().is_relative_to(Path("prompts").resolve()):
+            raise UserError(f"{path}: {key}: {source} is not below prompts/, where changes to it are seen")
     return params
+
+
+def with_own(params: Params, own: ModelSettings) -> Params:
+    """The parameters with what the model's model.yaml says in place of every ``auto`` but the device's."""
+
+    def filled(given: Strict, **values: Any) -> Strict:
+        return given.model_copy(update={key: value for key, value in values.items() if getattr(given, key) == AUTO})
+
+    batched = ("generate", "label", "capture", "ridge", "onset", "classify")
+    changed = {name: filled(getattr(params, name), batch_size=own.batch_size) for name in batched}
+    changed["prompts"] = filled(params.prompts, source=own.prompts)
+    changed["labels"] = filled(params.labels, **own.labels.model_dump())
+    changed["classify"] = filled(changed["classify"], prompts=own.classes, classifier=own.classifier)
+    return params.model_copy(update=changed)
 
 
 def load_model_settings(folder: Path) -> ModelSettings:
@@ -167,9 +195,9 @@ def load_model_settings(folder: Path) -> ModelSettings:
     return parse(ModelSettings, folder / "model.yaml")
 
 
-def unet_config(folder: Path) -> dict[str, Any]:
-    """The U-Net's configuration of a model folder, without loading weights."""
-    file = load_model_settings(folder).pipeline(folder, ["unet/config.json"]) / "unet" / "config.json"
+def part_config(folder: Path, part: str) -> dict[str, Any]:
+    """The configuration of the ``unet`` or ``vae`` of a model folder, without loading weights."""
+    file = load_model_settings(folder).pipeline(folder, [f"{part}/config.json"]) / part / "config.json"
     if not file.is_file():
         raise UserError(f"{folder / 'model.yaml'}: source: no file {file}; expected a pipeline in Diffusers' format")
     try:

@@ -178,3 +178,17 @@ def read(array: zarr.Array, selection: Any) -> np.ndarray:
         return np.asarray(array[selection])
     except ValueError as error:
         raise UserError(f"{array.store.root}: damaged ({error}); delete the folder and run dvc repro") from None
+
+
+def read_step(array: zarr.Array, rows: np.ndarray, step: int) -> np.ndarray:
+    """Rows, in ascending order, of an array [N, steps, …] at one step. Raises as ``read``."""
+    near = slice(rows[0], rows[-1] + 1)  # in one piece: picked rows would be read with all of their steps
+    return read(array, (near, step))[rows - rows[0]]
+
+
+def write_npz(file: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write arrays into one .npz file, which is there whole or not at all."""
+    partial = file.with_suffix(".partial")
+    with partial.open("wb") as stream:
+        np.savez(stream, **arrays)
+    os.replace(partial, file)

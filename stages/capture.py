@@ -8,7 +8,7 @@ import torch
 from scenescope import diffusion, store
 from scenescope.settings import Params
 from stages.common import ACTIVATIONS, PROMPTS, TRAJECTORIES, check_disk, read_table, run, workspace
-from stages.opening import batch_size, fitting, open_model
+from stages.opening import fitting, open_model
 
 
 def capture(params: Params) -> None:
@@ -16,7 +16,7 @@ def capture(params: Params) -> None:
     model = open_model(params.model, params.device)
     (layer,) = [layer for layer in model.layers if layer.name == params.probe.layer]
     trajectories = store.open_whole(TRAJECTORIES)
-    size = batch_size(params.capture.batch_size, params.model)
+    size = params.capture.batch_size
     shape = (len(prompts), model.steps, layer.grid(model.latent_shape[-1]) ** 2, layer.channels)
     check_disk(ACTIVATIONS, shape, "float16")
 

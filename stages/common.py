@@ -26,6 +26,7 @@ SEEN = Path("data/onset")
 LABELS = Path("data/labels")
 ACTIVATIONS = Path("data/activations")
 PROBES = Path("data/probes")
+CLASSIFIED = Path("data/classify")
 
 
 def run(stage: Callable[[Params], None]) -> None:

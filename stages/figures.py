@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from scenescope import diffusion, store
 from scenescope.figures.by_step import by_step
+from scenescope.figures.classes import classes_chart
 from scenescope.figures.emergence import emergence
 from scenescope.figures.frame import frame
 from scenescope.figures.heatmap import heatmap, heatmap_above
@@ -21,7 +22,17 @@ from scenescope.figures.tables import table1, table2
 from scenescope.probes import linear
 from scenescope.settings import TARGETS, Params
 from scenescope.tables import curves_by_step, layer_table, score_table
-from stages.common import ACTIVATIONS, LABELS, PROBES, TRAJECTORIES, read_images, read_table, run, split_rows
+from stages.common import (
+    ACTIVATIONS,
+    CLASSIFIED,
+    LABELS,
+    PROBES,
+    TRAJECTORIES,
+    read_images,
+    read_table,
+    run,
+    split_rows,
+)
 from stages.opening import open_model
 
 FIGURES = Path("plots/figures")
@@ -45,8 +56,7 @@ def figures(params: Params) -> None:
 
     save(labelled(images, labels, prompts), FIGURES / "labels.png")
     for i, (name, prompt) in enumerate(zip(names, prompts, strict=True)):
-        # One by one: fifteen images of 512 pixels at once take a decoder more memory than most GPUs have.
-        decoded = np.concatenate([diffusion.decode(model, latent[None]) for latent in latents[i, 1:]])
+        decoded = diffusion.decode(model, latents[i, 1:])
         found = {target: predictions[target][:, i] for target in TARGETS}
         known = {target: labels[target][i] for target in TARGETS}
         save(emergence(decoded, found, known, prompt, layer), FIGURES / f"emergence_{name}.png")
@@ -66,6 +76,7 @@ def figures(params: Params) -> None:
     for name, chart in charts.items():
         save(chart, FIGURES / f"{name}.png")
         save(chart, FIGURES / f"{name}.svg")
+    save(classes_chart(*classified(model, params.figures.images)), FIGURES / "classes.png")
     save(table1(layer_table(model)), FIGURES / "table1.png")
     save(table2(score_table(params.model, series, layer_step, params.probe.layer)), FIGURES / "table2.png")
 
@@ -75,6 +86,18 @@ def predicted(target: str, rows: np.ndarray) -> np.ndarray:
     inputs = torch.from_numpy(store.read(store.open_whole(ACTIVATIONS), rows)).transpose(0, 1)
     probes = load_file(PROBES / f"{target}.safetensors")
     return linear.to_maps(target, linear.predict(inputs, probes["weight"], probes["bias"]))
+
+
+def classified(model: diffusion.Model, count: int) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """What ``classes_chart`` takes, for the first prompt of each of the first ``count`` classes."""
+    top5 = pd.read_csv(CLASSIFIED / "top5.csv", dtype={"prompt_id": str})
+    ids = top5["prompt_id"].drop_duplicates().tolist()
+    latents = [store.open_whole(CLASSIFIED / name) for name in ("trajectories", "predictions")]
+    pictures = {}
+    for name in top5.drop_duplicates("class")["prompt_id"][:count]:
+        passed, aimed = (torch.from_numpy(store.read(array, ids.index(name))) for array in latents)
+        pictures[name] = np.stack([diffusion.decode(model, passed[:-1]), diffusion.decode(model, aimed)])
+    return top5, pictures
 
 
 if __name__ == "__main__":

@@ -9,14 +9,14 @@ from PIL import Image
 from scenescope import diffusion, store
 from scenescope.settings import Params
 from stages.common import IMAGES, PREDICTIONS, PROMPTS, TRAJECTORIES, check_disk, read_table, run, workspace
-from stages.opening import batch_size, fitting, open_model
+from stages.opening import fitting, open_model
 
 
 def generate(params: Params) -> None:
     table = read_table()
     prompts, seeds = table["prompt"].tolist(), table["seed"].tolist()
     model = open_model(params.model, params.device)
-    size = batch_size(params.generate.batch_size, params.model)
+    size = params.generate.batch_size
     latent, count = model.latent_shape, len(table)
     check_disk(TRAJECTORIES, (count, 2 * model.steps + 1, *latent), "float32")
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from scenescope import labelers, store
-from scenescope.settings import AUTO, Params, load_model_settings
+from scenescope.settings import Params, load_model_settings
 from stages.common import IMAGES, LABELS, PROMPTS, check_disk, read_images, read_table, run, workspace
-from stages.opening import batch_size, device_named, fitting
+from stages.opening import device_named, fitting
 
 
 def label(params: Params) -> None:
@@ -21,11 +21,9 @@ def label(params: Params) -> None:
     check_disk(LABELS / target, shape, dtype)
 
     spec = getattr(params.labels, target)
-    if spec == AUTO:
-        spec = getattr(settings.labels, target)
     module, source = labelers.named(spec, target)
     labeler = module.load(target, folder, device_named(params.device), source)
-    size = batch_size(params.label.batch_size, params.model)
+    size = params.label.batch_size
 
     def maps(rows: slice) -> np.ndarray:
         return labeler(read_images(names[rows]))

@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
+from scenescope import classes
 from scenescope.bootstrap import Resamples
-from scenescope.onset import headline, tabulate
-from scenescope.settings import AUTO, TARGETS, Params, load_model_settings
-from stages.common import MAP, SEEN, run, write_metrics
+from scenescope.onset import Onset, headline, tabulate
+from scenescope.settings import TARGETS, Params, load_model_settings
+from stages.common import CLASSIFIED, MAP, SEEN, run, write_metrics
 
 SCORE = {"saliency": "dice", "depth": "spearman", "shading": "spearman"}
 
@@ -21,19 +23,27 @@ def onset(params: Params) -> None:
         "position": series(MAP, "position/-/{target}/{score}"),
         "mean_map": series(MAP, "mean_map/-/{target}/{score}"),
     }
-    count = scores["probe"][TARGETS[0]].shape[1]
+    steps, count = scores["probe"][TARGETS[0]].shape
     drawn = Resamples(count, params.scores.resamples, params.scores.seed)
     path = Path("plots/data/onset.csv")
     path.parent.mkdir(parents=True, exist_ok=True)
     table = tabulate(scores, params.onset.share, drawn)
     table.to_csv(path, index=False, float_format="%.5f", lineterminator="\n")
-    found = headline(scores, params.onset.share, drawn)
+    judged = classified(params.scores.resamples, params.scores.seed + 1, steps)  # other images, drawn apart
+    found = headline(scores, params.onset.share, drawn, judged)
     folder = Path("models") / params.model
     own = load_model_settings(folder).labels
     for target, known in label_models(folder / "card.json").items():
-        if getattr(params.labels, target) in (AUTO, getattr(own, target)):  # else the card speaks of another
+        if getattr(params.labels, target) == getattr(own, target):  # else the card speaks of another
             found[target]["label_model"] = known
     write_metrics("onset", found)
+
+
+def classified(resamples: int, seed: int, steps: int) -> dict[str, Onset]:
+    """By kind of image, the step by which the classifier has settled on half of its own images."""
+    settled = pd.read_csv(CLASSIFIED / "settled.csv")
+    drawn = Resamples(len(settled), resamples, seed)
+    return {kind: classes.half_settled(settled[kind].to_numpy(), steps, drawn) for kind in classes.KINDS}
 
 
 def series(folder: Path, name: str) -> dict[str, np.ndarray]:

@@ -40,11 +40,6 @@ def open_model(name: str, device: str) -> diffusion.Model:
     )
 
 
-def batch_size(given: int | str, model: str) -> int:
-    """The batch size that params.yaml gives; for auto, that of the model's model.yaml."""
-    return load_model_settings(Path("models") / model).batch_size if given == AUTO else given
-
-
 @contextmanager
 def fitting(key: str, size: int) -> Iterator[None]:
     """Within the context, running out of the GPU's memory is an error that says what to set the batch size to."""

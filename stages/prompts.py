@@ -2,30 +2,46 @@
 
 from pathlib import Path
 
-from scenescope import labelers
-from scenescope.errors import UserError
-from scenescope.prompts import read_prompts, split_prompts
-from scenescope.settings import AUTO, TARGETS, Params, load_model_settings
+from scenescope import classifiers, labelers
+from scenescope.disk import check_room
+from scenescope.layers import attention_layers
+from scenescope.prompts import read_classes, read_prompts, split_prompts
+from scenescope.settings import TARGETS, ModelSettings, Params, load_model_settings, part_config
 from stages.common import PROMPTS, run
 
 
 def prompts(params: Params) -> None:
-    settings = load_model_settings(Path("models") / params.model)
+    folder = Path("models") / params.model
+    settings = load_model_settings(folder)
     for target in TARGETS:
-        spec = getattr(params.labels, target)
-        labelers.named(getattr(settings.labels, target) if spec == AUTO else spec, target)
+        labelers.named(getattr(params.labels, target), target)
+    read_classes(Path(params.classify.prompts), classifiers.named(params.classify.classifier)[0].CLASSES)
 
-    source = Path(settings.prompts if params.prompts.source == AUTO else params.prompts.source)
-    if not source.resolve().is_relative_to(Path("prompts").resolve()):
-        raise UserError(f"prompts.source: {source} is not below prompts/, where changes to it are seen")
     table = split_prompts(
-        read_prompts(source),
+        read_prompts(Path(params.prompts.source)),
         validation=params.prompts.validation,
         test=params.prompts.test,
         seed=params.prompts.seed,
     )
-    PROMPTS.parent.mkdir(exist_ok=True)
+    needed = study_bytes(len(table), settings, part_config(folder, "unet"), part_config(folder, "vae"))
+    data = PROMPTS.parent
+    there = sum(file.stat().st_size for file in data.rglob("*") if file.is_file())  # an earlier run's has its room
+    check_room(data, 2 * (needed - there), f"the study of {len(table)} images, with DVC's copy of it,")
+    data.mkdir(exist_ok=True)
     table.to_csv(PROMPTS, index=False, lineterminator="\n")
+
+
+def study_bytes(count: int, settings: ModelSettings, unet: dict, vae: dict) -> int:
+    """The bytes that a study of ``count`` images keeps, whichever layer is probed; pictures as if not compressed.
+
+    ``unet`` and ``vae`` are the configurations of the model's parts.
+    """
+    side = settings.image_size // 2 ** (len(vae["block_out_channels"]) - 1)
+    latents = (2 * settings.steps + 1) * unet["in_channels"] * side**2 * 4  # trajectories and predictions, float32
+    layers = attention_layers(unet)
+    activations = settings.steps * max(layer.grid(side) ** 2 * layer.channels for layer in layers) * 2  # float16
+    pixels = settings.image_size**2 * (3 + 1 + 4 + 4)  # the image, a mask, and two maps in float32
+    return count * (latents + activations + pixels)
 
 
 if __name__ == "__main__":

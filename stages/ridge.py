@@ -1,6 +1,5 @@
 """The map: ridge probes of every layer, step and target, each beside its controls, in passes over the trajectories."""
 
-import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -8,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-import zarr
 from tqdm import tqdm
 
 from scenescope import diffusion, features, scores, store
@@ -30,7 +28,7 @@ from stages.common import (
     workspace,
     write_metrics,
 )
-from stages.opening import batch_size, fitting, open_model
+from stages.opening import fitting, open_model
 
 MEMORY = 2**31  # bytes of one step's features that are kept for the later passes; more are computed again
 LABEL_ROWS = 32  # images whose labels are read at once
@@ -40,7 +38,7 @@ Read = Callable[[np.ndarray], Features]  # the features of some rows
 def ridge(params: Params) -> None:
     table = read_table()
     model = open_model(params.model, params.device)
-    size = batch_size(params.ridge.batch_size, params.model)
+    size = params.ridge.batch_size
     splits = resplit(table, params.ridge.splits, params.prompts.seed, params.ridge.folds)
     side = model.latent_shape[-1]
     grids = {side} | {layer.grid(side) for layer in model.layers}
@@ -54,7 +52,7 @@ def ridge(params: Params) -> None:
 
     def of_nets(nets: dict[str, diffusion.Model], step: int) -> Read:
         def read(rows: np.ndarray) -> Features:
-            z = torch.from_numpy(read_rows(latents, rows, step))
+            z = torch.from_numpy(store.read_step(latents, rows, step))
             names = [prompts[row] for row in rows]
             return {
                 f"{name}/{layer}": seen
@@ -66,7 +64,7 @@ def ridge(params: Params) -> None:
 
     def of_picture(step: int) -> Read:
         def read(rows: np.ndarray) -> Features:
-            z, x0 = (torch.from_numpy(read_rows(array, rows, step)) for array in (latents, predicted))
+            z, x0 = (torch.from_numpy(store.read_step(array, rows, step)) for array in (latents, predicted))
             return {
                 "latent/-": features.latent_tokens(z),
                 "prediction/-": features.latent_tokens(x0),
@@ -95,10 +93,7 @@ def ridge(params: Params) -> None:
                     if name.startswith("network/"):
                         found[f"{name}/weight"] = solution.weight[:, : len(TARGETS)].float().cpu().numpy()
                         found[f"{name}/intercept"] = solution.intercept[: len(TARGETS)].float().cpu().numpy()
-            partial = file.with_suffix(".partial")
-            with partial.open("wb") as stream:
-                np.savez(stream, **found)
-            os.replace(partial, file)
+            store.write_npz(file, found)
 
     steps = [dict(np.load(file)) for file in sorted(MAP.glob("step_*.npz"))]
     map_table = tabulate(steps, params.scores.resamples, params.scores.seed)
@@ -129,11 +124,6 @@ def kept_if_small(read: Read, count: int, size: int) -> Batches:
                 yield (rows, found) if len(next(iter(found.values()))) == len(rows) else (asked, found)
 
     return batches
-
-
-def read_rows(array: zarr.Array, rows: np.ndarray, step: int) -> np.ndarray:
-    """Neighbouring rows of an array [N, steps, …] at one step."""
-    return store.read(array, (slice(rows[0], rows[-1] + 1), step))[rows - rows[0]]
 
 
 def resplit(table: pd.DataFrame, count: int, seed: int, folds: int) -> list[Split]:

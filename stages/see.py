@@ -6,34 +6,28 @@ noise and all, in the scheduler's scale; ``x0`` is the clean latent that the sam
 predictions[:, t - 1], decoded. (The figures' images are the latents after each step, one further on.)
 """
 
-import os
 from pathlib import Path
 
 import numpy as np
 import torch
-import zarr
 from tqdm import tqdm
 
 from scenescope import diffusion, labelers, scores, store
 from scenescope.labelers import Labeler
-from scenescope.settings import AUTO, TARGETS, Params, load_model_settings
+from scenescope.settings import TARGETS, Params
 from stages.common import LABELS, PREDICTIONS, PROMPTS, SEEN, TRAJECTORIES, read_table, run, split_rows, workspace
-from stages.opening import batch_size, device_named, fitting, open_model
-
-DECODED_AT_ONCE = 8  # images: activations of 32 leave a CPU's cache, and decoding takes half as long again
+from stages.opening import device_named, fitting, open_model
 
 
 def see(params: Params) -> None:
     folder = Path("models") / params.model
     model = open_model(params.model, params.device)
-    own = load_model_settings(folder).labels
-    specs, models = {}, {}
-    for target in TARGETS:
-        spec = getattr(params.labels, target)
-        specs[target] = getattr(own, target) if spec == AUTO else spec
-        module, source = labelers.named(specs[target], target)
+    specs = {target: getattr(params.labels, target) for target in TARGETS}
+    models = {}
+    for target, spec in specs.items():
+        module, source = labelers.named(spec, target)
         models[target] = module.load(target, folder, device_named(params.device), source)
-    size = batch_size(params.onset.batch_size, params.model)
+    size = params.onset.batch_size
     test = split_rows(read_table())["test"]
     latents = {"zt": store.open_whole(TRAJECTORIES), "x0": store.open_whole(PREDICTIONS)}
     labels = {target: store.open_whole(LABELS / target) for target in TARGETS}
@@ -48,12 +42,11 @@ def see(params: Params) -> None:
                 parts = []
                 for rows in batches:
                     known = {target: store.read(array, rows) for target, array in labels.items()}
-                    parts.append(agreement(model, models, at_step(latents, rows, step), known))
+                    z = {kind: torch.from_numpy(store.read_step(array, rows, step)) for kind, array in latents.items()}
+                    parts.append(agreement(model, models, z, known))
                     progress.update(len(rows))
-                partial = step_file(scratch, step).with_suffix(".partial")
-                with partial.open("wb") as stream:
-                    np.savez(stream, **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
-                os.replace(partial, step_file(scratch, step))
+                whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+                store.write_npz(step_file(scratch, step), whole)
 
 
 def agreement(
@@ -66,22 +59,13 @@ def agreement(
 
     Dice for masks and rank correlation for the rest, at image size.
     """
-    images = {
-        kind: np.concatenate([diffusion.decode(model, part) for part in z.split(DECODED_AT_ONCE)])
-        for kind, z in latents.items()
-    }
+    images = {kind: diffusion.decode(model, z) for kind, z in latents.items()}
     found = {}
     for target, label in models.items():
         known = scores.Reference.from_maps(labels[target], labels[target].shape[-1])
         agree = scores.dice if target == "saliency" else scores.spearman
         found |= {f"{kind}/{target}": agree(known, label(shown)) for kind, shown in images.items()}
     return found
-
-
-def at_step(arrays: dict[str, zarr.Array], rows: np.ndarray, step: int) -> dict[str, torch.Tensor]:
-    """Rows, in ascending order, of arrays [N, steps, ...] at one step."""
-    near = slice(rows[0], rows[-1] + 1)  # in one piece: picked rows would be read with all of their steps
-    return {name: torch.from_numpy(store.read(array, (near, step))[rows - rows[0]]) for name, array in arrays.items()}
 
 
 def step_file(folder: Path, step: int) -> Path:

@@ -56,8 +56,9 @@ class Study:
 
     def shrink(self, prompts: int = 18, validation: int = 3, test: int = 6, steps: int = 4) -> None:
         """Make the study small: few prompts, few steps, two epochs. Commit it."""
-        path = self.home / "prompts" / "tabletop.csv"
-        path.write_text("".join(path.read_text().splitlines(keepends=True)[: prompts + 1]))
+        for name, count in (("tabletop", prompts), ("classes_tabletop", 4)):
+            path = self.home / "prompts" / f"{name}.csv"
+            path.write_text("".join(path.read_text().splitlines(keepends=True)[: count + 1]))
         self.settings(
             "params.yaml",
             prompts__validation=validation,

@@ -103,7 +103,7 @@ def test_a_pinned_revision_is_fetched_without_what_is_not_needed_and_then_runs_o
     study.settings("params.yaml", model="mine", probe__layer="dec2_l2")
 
     study.run("dvc", "repro", "prompts")
-    assert fetched == ["unet/config.json"]
+    assert fetched == ["unet/config.json", "vae/config.json"]
     study.run("dvc", "repro", "generate")
     weights = {f"{part}/diffusion_pytorch_model.safetensors" for part in ("unet", "vae")}
     assert weights | {"text_encoder/model.safetensors", "model_index.json", "tokenizer/tokenizer.json"} <= set(fetched)

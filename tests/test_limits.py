@@ -7,11 +7,12 @@ from collections import namedtuple
 import numpy as np
 import pytest
 import torch
-from conftest import Study
+from conftest import ROOT, Study
 
 from scenescope import store
 from scenescope.errors import UserError
-from stages import common, opening
+from scenescope.settings import load_model_settings, load_params
+from stages import common, opening, prompts
 
 
 def test_a_gpu_that_is_not_there_is_one_line(monkeypatch):
@@ -36,6 +37,29 @@ def test_a_full_disk_is_said_before_anything_is_computed(monkeypatch, tmp_path):
     with pytest.raises(UserError, match=r"needs 48\.5 GB of disk, 1\.0 GB are free"):
         common.check_disk(tmp_path / "activations", (617, 15, 4096, 320), "float16")
     common.check_disk(tmp_path / "small", (10, 15, 64, 64), "float16")
+
+
+SD_UNET = {
+    "in_channels": 4,
+    "block_out_channels": [320, 640, 1280, 1280],
+    "layers_per_block": 2,
+    "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
+    "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3,
+}
+
+
+def test_the_whole_study_is_counted_before_it_starts(study, monkeypatch):
+    settings = load_model_settings(ROOT / "models" / "sd14")
+    activations, latents, pixels = 15 * 4096 * 320 * 2, 31 * 4 * 64 * 64 * 4, 512 * 512 * (3 + 1 + 4 + 4)
+    found = prompts.study_bytes(617, settings, SD_UNET, {"block_out_channels": [128, 256, 512, 512]})
+    assert found == 617 * (activations + latents + pixels)
+
+    monkeypatch.chdir(study.home)
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**12, 10**12 - 10**6, 10**6))
+    with pytest.raises(UserError, match=r"data: the study of \d+ images, .* needs .* of disk, 1\.0 MB are free"):
+        prompts.prompts(load_params())
+    assert not (study.home / "data").exists()
 
 
 def test_a_shard_holds_as_many_rows_as_memory_allows(tmp_path):

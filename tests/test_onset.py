@@ -35,7 +35,7 @@ def found_for(**rows):
     """The headline of one target, with position at 0.1 unless it is said."""
     steps = len(rows["probe"])
     rest = {"zt": rows["probe"], "x0": rows["probe"], "position": rising(*[0.1] * steps, seed=5)}
-    return headline({row: {"depth": scores} for row, scores in (rest | rows).items()}, 0.9, DRAWN)["depth"]
+    return headline({row: {"depth": scores} for row, scores in (rest | rows).items()}, 0.9, DRAWN, {})["depth"]
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def sampled(model):
 
 def test_label_models_agree_with_themselves_on_the_final_image_and_less_on_noise(model, models, sampled):
     trajectories, _ = sampled
-    final = np.concatenate([diffusion.decode(model, part) for part in trajectories[:, -1].split(see.DECODED_AT_ONCE)])
+    final = np.concatenate([diffusion.decode(model, part) for part in trajectories[:, -1].split(8)])
     known = {target: label(final) for target, label in models.items()}
     found = see.agreement(model, models, {"zt": trajectories[:, 0], "x0": trajectories[:, -1]}, known)
     assert set(found) == {f"{kind}/{target}" for kind in ("zt", "x0") for target in TARGETS}
@@ -225,6 +225,8 @@ def home(model, models, sampled, tmp_path, monkeypatch):
     images = diffusion.decode(model, sampled[0][:, -1])
     for target, label in models.items():
         save(tmp_path / "data/labels" / target, label(images))
+    os.makedirs("data/classify")
+    pd.DataFrame({"zt": [2, 2, math.nan], "x0": [1, 2, 1]}).to_csv("data/classify/settled.csv", index=False)
     for step in range(1, STEPS + 1):
         scores = {
             f"{features}/{target}/{onset.SCORE[target]}": np.array([0.5, 0.6, 0.7]) + step * gain
@@ -282,6 +284,8 @@ def test_the_stage_onset_writes_what_the_chart_and_the_metrics_show(home):
     assert set(found) == set(TARGETS)
     assert found["depth"]["probe"]["step"] == 2 and found["depth"]["position"]["step"] == 1
     assert found["depth"]["label_model"]["renders"] > 0.9
+    assert found["depth"]["probe_before_classifier_zt"]["steps"] == 0  # both at step 2
+    assert found["depth"]["probe_before_classifier_x0"] == {"steps": -1, "low": -1, "high": 0}
 
     params = yaml.safe_load((home / "params.yaml").read_text())
     params["labels"]["depth"] = "midas"  # of which the card says nothing

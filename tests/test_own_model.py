@@ -18,6 +18,8 @@ SETTINGS = {
     "batch_size": 5,
     "prompts": "prompts/tabletop.csv",
     "labels": dict.fromkeys(("saliency", "depth", "shading"), "tabletop:models/tabletop/labelers"),
+    "classifier": "tabletop:models/tabletop/classifier.safetensors",
+    "classes": "prompts/classes_tabletop.csv",
 }
 
 

@@ -18,6 +18,7 @@ ALL = [
     *(f"probe@{target}" for target in TARGETS),
     "ridge",
     "see",
+    "classify",
     "onset",
     "figures",
 ]

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from scenescope.errors import UserError
-from scenescope.settings import TARGETS, load_model_settings, load_params, unet_config
+from scenescope.settings import TARGETS, load_model_settings, load_params, part_config
 
 ROOT = Path(__file__).parents[1]
 CROSS, PLAIN = "CrossAttn{}Block2D", "{}Block2D"
@@ -28,6 +28,8 @@ MODEL = {
     "batch_size": 8,
     "prompts": "prompts/x.csv",
     "labels": {"saliency": "x", "depth": "x", "shading": "x"},
+    "classifier": "x",
+    "classes": "prompts/y.csv",
 }
 PARAMS = {
     "model": "tiny",
@@ -47,6 +49,7 @@ PARAMS = {
     },
     "ridge": {"batch_size": "auto", "folds": 5, "penalties": [0.01, 10], "splits": 2, "seed": 0},
     "onset": {"share": 0.9, "batch_size": 4},
+    "classify": {"prompts": "auto", "classifier": "auto", "batch_size": 8},
     "scores": {"resamples": 100, "seed": 0},
     "figures": {"images": 3},
 }
@@ -266,4 +269,5 @@ def test_a_model_without_a_unet_is_refused_by_the_key_that_points_at_it(project)
 
 def test_a_unet_configuration_that_is_no_json_is_named(project):
     Path("models/tiny/unet/config.json").write_text('{"layers_per_block": 2,\n')
-    assert "not valid JSON" in refused("models/tiny/unet/config.json: ", lambda: unet_config(Path("models/tiny")))
+    told = refused("models/tiny/unet/config.json: ", lambda: part_config(Path("models/tiny"), "unet"))
+    assert "not valid JSON" in told

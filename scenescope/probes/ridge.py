@@ -42,18 +42,24 @@ class Statistics:
         In float64 throughout: activations are so nearly collinear that with float32 products the predictions of a
         weakly penalised ridge are off in the fourth digit.
         """
-        image, group = member.nonzero(as_tuple=True)
-        used = image.unique()
-        place = torch.searchsorted(used, image)
-        x, y = features[used].double() - self.origin, targets[used].double()
-        moments = torch.bmm(x.mT, torch.cat([x, y], 2))
-        c = x.shape[2]
-        self.count.index_add_(0, group, torch.full_like(group, x.shape[1], dtype=torch.float64))
-        self.x.index_add_(0, group, x.sum(1)[place])
-        self.y.index_add_(0, group, y.sum(1)[place])
-        self.yy.index_add_(0, group, y.square().sum(1)[place])
-        self.xx.index_add_(0, group, moments[place, :, :c])
-        self.xy.index_add_(0, group, moments[place, :, c:])
+        # Images that belong to the same groups are multiplied as one, and the product added to each of the groups.
+        patterns, pattern = member.unique(dim=0, return_inverse=True)
+        for number, groups in enumerate(patterns):
+            at = groups.nonzero()[:, 0]
+            if not len(at):
+                continue
+            inside = pattern == number
+            x = features[inside].flatten(0, 1).double().sub_(self.origin)
+            y = targets[inside].flatten(0, 1).double()
+            self.count[at] += len(x)
+            self.x[at] += x.sum(0)
+            self.y[at] += y.sum(0)
+            self.yy[at] += y.square().sum(0)
+            if len(at) == 1:  # straight into its place
+                self.xx[at[0]].addmm_(x.T, x)
+            else:
+                self.xx[at] += x.T @ x
+            self.xy[at] += x.T @ y
 
     def select(self, groups: slice) -> "Statistics":
         """The statistics of some of the groups."""

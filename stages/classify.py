@@ -1,0 +1,57 @@
+"""Prompts that name a class, generated, decoded at every step and put before a classifier: when does it know?"""
+
+from pathlib import Path
+
+import numpy as np
+
+from scenescope import classes, classifiers, diffusion, store
+from scenescope.bootstrap import Resamples
+from scenescope.prompts import read_classes
+from scenescope.settings import Params
+from stages.common import CLASSIFIED, check_disk, run, workspace, write_metrics
+from stages.opening import device_named, fitting, open_model
+
+
+def classify(params: Params) -> None:
+    folder = Path("models") / params.model
+    spec, source = params.classify.classifier, Path(params.classify.prompts)
+    names = classifiers.named(spec)[0].CLASSES
+    table = read_classes(source, names)
+    prompts, seeds = table["prompt"].tolist(), table["seed"].tolist()
+    model = open_model(params.model, params.device)
+    classifier = classifiers.load(spec, folder, device_named(params.device))
+    size = params.classify.batch_size
+    count, latent = len(table), model.latent_shape
+    check_disk(CLASSIFIED, (count, 2 * model.steps + 1, *latent), "float32")
+
+    def seen(rows: slice) -> tuple[np.ndarray, ...]:
+        passed, aimed = diffusion.sample_with_predictions(model, prompts[rows], seeds[rows])
+        kinds = [
+            [classifier(diffusion.decode(model, latents)) for latents in steps.unbind(1)]
+            for steps in (passed[:, :-1], aimed)
+        ]
+        return passed.cpu().numpy(), aimed.cpu().numpy(), np.moveaxis(np.array(kinds), 2, 0)
+
+    values = [spec, str(source), size, str(model.device)]
+    with fitting("classify.batch_size", size), workspace(CLASSIFIED, [source, folder], values) as scratch:
+        shapes = {
+            scratch / "trajectories": (count, model.steps + 1, *latent),
+            scratch / "predictions": (count, model.steps, *latent),
+            scratch / "probabilities": (count, len(classes.KINDS), model.steps, len(names)),
+        }
+        store.fill_together(shapes, "float32", seen, desc="classify", batch_size=size)
+        probabilities = store.read(store.open_whole(scratch / "probabilities"), ...)
+        prompted = np.array([names.index(name) for name in table["class"]])
+        plain = {"index": False, "float_format": "%.5f", "lineterminator": "\n"}
+        classes.top_five(probabilities, names, table).to_csv(scratch / "top5.csv", **plain)
+        classes.settled(probabilities, prompted, table).to_csv(scratch / "settled.csv", **plain)
+
+    drawn = Resamples(count, params.scores.resamples, params.scores.seed)
+    path = Path("plots/data/classify.csv")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    classes.tabulate(probabilities, prompted, drawn).to_csv(path, **plain)
+    write_metrics("classify", classes.headline(probabilities, prompted, drawn))
+
+
+if __name__ == "__main__":
+    run(classify)
