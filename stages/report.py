@@ -28,14 +28,14 @@ from scenescope.report import charts, pictures, study, words
 from scenescope.report.page import fitting as fitting_page
 from scenescope.report.page import render
 from scenescope.report.replay import Probes, masks, predicted, seen_by_step, shown_steps
-from scenescope.settings import AUTO, TARGETS, Params, load_model_settings
+from scenescope.settings import TARGETS, Params, load_model_settings
 from scenescope.tables import METRIC, layer_table, score_table
 from stages.common import LABELS, MAP, PREDICTIONS, SEEN, TRAJECTORIES, read_images, read_table, run, split_rows
-from stages.opening import batch_size, device_named, fitting, open_model
+from stages.opening import device_named, fitting, open_model
 
 PAGE = Path("plots/report.html")
 SERIES = Path("plots/data")
-MADE_FROM = SERIES / "by_step.csv"  # depends on every other result but onset.csv
+MADE_FROM = SERIES / "by_step.csv"  # what the probes and the map found: it changes with nearly everything
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "zarr", "dvc")
 
 
@@ -46,18 +46,18 @@ def report(params: Params) -> None:
     rows = split_rows(table)
     chosen = rows["test"][: params.report.images]
     steps = shown_steps(model.steps)
-    specs, models = {}, {}
-    for target in TARGETS:
-        spec = getattr(params.labels, target)
-        specs[target] = getattr(own.labels, target) if spec == AUTO else spec
-        module, source = labelers.named(specs[target], target)
+    specs, models = dict(params.labels), {}
+    for target, spec in specs.items():
+        module, source = labelers.named(spec, target)
         models[target] = module.load(target, Path("models") / params.model, device_named(params.device), source)
 
     layer_step = pd.read_csv(SERIES / "layer_step.csv")
     series = {target: pd.read_csv(SERIES / f"probe_{target}.csv") for target in TARGETS}
     onset_scores, curves = pd.read_csv(SERIES / "onset.csv"), pd.read_csv(MADE_FROM)
     ranks = {target: pd.read_csv(SERIES / f"rank_{target}.csv") for target in TARGETS}
-    onsets, best = (json.loads(Path(f"metrics/{name}.json").read_text()) for name in ("onset", "ridge"))
+    onsets, best, named = (
+        json.loads(Path(f"metrics/{name}.json").read_text()) for name in ("onset", "ridge", "classify")
+    )
 
     layers = layer_table(model)
     data = {
@@ -91,13 +91,15 @@ def report(params: Params) -> None:
         "words": words,
         "key": charts.key,
         "lane": charts.lane,
-        "classified": None,
+        "class_chart": charts.class_chart(pd.read_csv(SERIES / "classify.csv")),
+        "named": named,
         "onset_charts": charts.onset_charts(onset_scores, onsets),
         "step_charts": charts.step_charts(curves),
         "rank_charts": charts.rank_charts(ranks),
         "rank_steps": sorted({step for ranked in ranks.values() for step in ranked.step}),
         "layers": layers.to_dict("records"),
         "table2": score_table(params.model, series, layer_step, params.probe.layer).to_dict("records"),
+        "last": study.last_scores(layer_step, params.probe.layer),
         "controls": study.control_rows(layer_step, params.probe.layer),
         "settings": settings(params),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
@@ -106,7 +108,7 @@ def report(params: Params) -> None:
         "asked": len(chosen),
         "shown": 0,
     }
-    size = batch_size(params.capture.batch_size, params.model)
+    size = params.capture.batch_size
     with fitting("capture.batch_size", size):
         found = replayed(model, table, rows["validation"], chosen, steps, size)
         images = one_by_one(model, models, table, chosen, steps, found)
@@ -236,6 +238,9 @@ def settings(params: Params) -> dict[str, object]:
         "ridge.seed": params.ridge.seed,
         "onset.share": params.onset.share,
         "onset.batch_size": params.onset.batch_size,
+        "classify.prompts": params.classify.prompts,
+        "classify.classifier": params.classify.classifier,
+        "classify.batch_size": params.classify.batch_size,
         "scores.resamples": params.scores.resamples,
         "scores.seed": params.scores.seed,
         "figures.images": params.figures.images,

@@ -80,6 +80,15 @@ def rank_charts(ranks: dict[str, pd.DataFrame]) -> dict[str, Markup]:
     return charts
 
 
+def class_chart(found: pd.DataFrame) -> Markup:
+    """The share of images that the classifier takes for the prompted class, by step, for both kinds of picture."""
+    lines = [
+        Line(kind, points(found[found.seen == kind].rename(columns={"accuracy": "score"}), "step"))
+        for kind in ("zt", "x0")
+    ]
+    return draw(lines, steps_axis(found.step.max()), 0.0, "Share of pictures named as prompted, by step")
+
+
 def steps_axis(steps: int) -> Axes:
     return Axes(1, steps, [(step, str(step)) for step in step_ticks(steps)])
 

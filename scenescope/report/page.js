@@ -177,7 +177,8 @@ function prepareScrubber() {
 
 // The map.
 const above = Object.keys(data.names).filter((control) => data.map[data.targets[0]][`above_${control}`]);
-const views = { score: "score", ...Object.fromEntries(above.map((c) => [`above_${c}`, `above ${data.names[c].replace("same layer, ", "")}`])), selectivity: "above the control task" };
+const short = { position: "position", mean_map: "mean label", random: "random weights", shuffled: "shuffled weights", latent: "latent", pixels: "pixels" };
+const views = { score: "score", ...Object.fromEntries(above.map((control) => [`above_${control}`, short[control]])), selectivity: "control task" };
 const range = (values) => [Math.min(...values), Math.max(...values)];
 const known = (rows) => rows.flat().filter((value) => value !== null);
 
@@ -195,7 +196,9 @@ function prepareMap() {
     const input = make("input", { type: "radio", name: "view", value: view });
     input.checked = view === chosen.view;
     input.addEventListener("change", () => { chosen.view = view; showMap(); });
+    if (view !== "score") input.setAttribute("aria-label", `above ${name}`);
     $("views").append(make("label", {}, input, make("span", {}, name)));
+    if (view === "score") $("views").append(make("em", {}, "or above"));
   }
   const every = Math.ceil(frames / 8);
   for (const target of data.targets) {
@@ -275,7 +278,9 @@ function pick(button) {
 function span(cells, name, l, s, sign = false) {
   const write = sign ? signed : fixed;
   const [value, low, high] = ["", "_low", "_high"].map((end) => cells[`${name}${end}`][l][s]);
-  return value === null ? "–" : `${write(value)} [${fixed(low)}, ${fixed(high)}]`;
+  const shown = make("span", { "data-value": value }, `${write(value)} `);
+  if (value !== null) shown.append(make("span", { class: "i" }, `[${write(low)}, ${write(high)}]`));
+  return shown;
 }
 function showCell() {
   if (!strips) return;

@@ -1,7 +1,7 @@
 """Pictures for the page, as text: a strip holds the frames of all steps side by side, so one picture is one scrubber.
 
-Maps are coloured here, with the figures' colours; the page only cuts frames out. What probes predict is kept number by
-number, as PNG on its own grid. Pictures and label models' maps are WebP, at most ``SIDE`` and ``MAP_SIDE`` pixels a frame.
+Maps are coloured here, with the figures' colours; the page only cuts frames out. What probes predict is kept token by
+token, as PNG on its own grid. Pictures and label models' maps have at most ``SIDE`` and ``MAP_SIDE`` pixels a side.
 """
 
 import base64

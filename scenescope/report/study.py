@@ -57,6 +57,19 @@ def plain(value: float, digits: int = 5) -> float | None:
     return None if value != value else round(float(value), digits)
 
 
+def last_scores(layer_step: pd.DataFrame, layer: str) -> dict[str, dict[str, dict]]:
+    """By target, at the last step: the row of the probe at a layer, and that of position alone."""
+    last = layer_step[layer_step.step == layer_step.step.max()]
+    rows = {"probe": ("network", layer), "position": ("position", "-")}
+    return {
+        target: {
+            name: last[(last[["features", "layer", "target"]] == [*of, target]).all(axis=1)].iloc[0].to_dict()
+            for name, of in rows.items()
+        }
+        for target in TARGETS
+    }
+
+
 def control_rows(layer_step: pd.DataFrame, layer: str) -> list[dict[str, str]]:
     """For Table 2, the controls at the last step: a text for every score, empty where there is none."""
     last = layer_step[layer_step.step == layer_step.step.max()]

@@ -63,9 +63,8 @@ def comparison(onsets: dict, row: str) -> str:
     sentences = []
     for kind, is_it in (("earlier", "before"), ("later", "only after")):
         if of[kind]:
-            gaps = [f"{span(onsets[t][f'probe_before_{row}'], 'steps').lstrip('−')} steps for {t}" for t in of[kind]]
-            if kind == "later":
-                gaps = [f"{number(abs(onsets[t][f'probe_before_{row}']['steps']))} steps for {t}" for t in of[kind]]
+            gaps = [f"{lead(onsets[t][f'probe_before_{row}'])} for {t}" for t in of[kind]]
+            gaps = [gap.replace(" earlier", "").replace(" later", "") for gap in gaps]
             things = listed([THING[t] for t in of[kind]])
             sentences.append(
                 f"The activations hold {things} {is_it} a label model finds the same in {VIEW[row]}: by {listed(gaps)}."
@@ -105,3 +104,27 @@ def best_layer(target: str, best: dict) -> str:
         f"{with_interval(best, 'above_position', signed=True)} above position, "
         f"{with_interval(best, 'above_random', signed=True)} above the same layer with random weights"
     )
+
+
+def classified(onsets: dict, named: dict) -> str:
+    """When a classifier names what was prompted, beside when the probes know."""
+    sentences = []
+    for kind, view in (("zt", "the picture as it is"), ("x0", "the clean picture that the model predicts")):
+        if named[kind]["step"] is None:
+            sentences.append(f"On {view}, it never names half of them.")
+            continue
+        gaps = {t: onsets[t].get(f"probe_before_classifier_{kind}", {"steps": None}) for t in TARGETS}
+        told = [f"{lead(gap)} for {t}" for t, gap in gaps.items() if gap["steps"] is not None]
+        beside = f" The probe’s onset is {listed(told)}." if told else ""
+        sentences.append(f"On {view}, it has named half of them for good by step {span(named[kind])}.{beside}")
+    return " ".join(sentences)
+
+
+def lead(gap: dict) -> str:
+    """How much earlier the probe is, with the interval: "7 [6, 8] steps earlier", or later."""
+    if gap["low"] <= 0 <= gap["high"]:
+        return f"at about that step ({span(gap, 'steps')} steps earlier)"
+    if gap["steps"] > 0:
+        return f"{span(gap, 'steps')} steps earlier"
+    turned = {"steps": -gap["steps"], "low": -gap["high"], "high": -gap["low"]}
+    return f"{span(turned, 'steps')} steps later"
