@@ -103,6 +103,10 @@ class Figures(Strict):
     images: Count
 
 
+class Report(Strict):
+    images: Count
+
+
 class Params(Strict):
     """params.yaml."""
 
@@ -119,6 +123,7 @@ class Params(Strict):
     classify: Classify
     scores: Scores
     figures: Figures
+    report: Report
 
 
 class ModelSettings(Strict):

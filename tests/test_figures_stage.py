@@ -19,7 +19,7 @@ from scenescope.figures.onset import ROWS
 from scenescope.figures.style import COLOURS, TARGETS
 from scenescope.onset import tabulate
 from scenescope.probes.table import ABOVE
-from stages.figures import curves_by_step, score_table
+from scenescope.tables import curves_by_step, score_table
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / ".dvc" / "plots"

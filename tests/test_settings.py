@@ -52,6 +52,7 @@ PARAMS = {
     "classify": {"prompts": "auto", "classifier": "auto", "batch_size": 8},
     "scores": {"resamples": 100, "seed": 0},
     "figures": {"images": 3},
+    "report": {"images": 3},
 }
 REMOVED = object()
 
