@@ -1,8 +1,9 @@
 # make repro, make test, make lint: each prepares its own environment in .venv and works without the others.
+# make compare A=main B=some-experiment: two runs side by side, in compare/index.html.
 PYTHON ?= python3.11
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro test test-slow lint env
+.PHONY: repro test test-slow lint compare env
 
 repro: env
 	dvc repro
@@ -16,6 +17,9 @@ test-slow: env
 lint: env
 	ruff check .
 	ruff format --check .
+
+compare: env
+	python -m scenescope.compare $(A) $(B)
 
 env: .venv/ready
 

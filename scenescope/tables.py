@@ -66,7 +66,7 @@ def score_table(model: str, series: dict[str, pd.DataFrame], layer_step: pd.Data
         last = rows_of(layer_step, "network", layer, target).iloc[-1]
         ridge[f"{target}_{first}"] = with_interval(last, "score")
         for metric in others:
-            ridge[f"{target}_{metric}"] = f"{last[metric]:.2f}"
+            ridge[f"{target}_{metric}"] = with_interval(last, metric)
         for metric in (first, *others):
             probe[f"{target}_{metric}"] = with_interval(series[target].iloc[-1], metric)
     ours = {"published": False, "model": model}

@@ -75,7 +75,7 @@ def layer_step(steps=15, layers=LAYERS, scale=0.1):
         rows[name] = random.uniform(0, 1, len(rows))
     for name in ("above_position", "above_random"):
         rows[name] = random.uniform(-scale, scale, len(rows))
-    for name in ("score", "above_position", "above_random"):
+    for name in ("score", "pearson", "above_position", "above_random"):
         rows[f"{name}_low"], rows[f"{name}_high"] = rows[name] - scale / 4, rows[name] + scale / 4
     rows.loc[rows.features != "network", ["validation", "above_position", "above_random"]] = np.nan
     return rows

@@ -57,7 +57,8 @@ def test_table2_has_ridge_at_the_probed_layer_and_the_last_step():
     rows = table[(table.features == "network") & (table.layer == "mid_l1") & (table.step == 15)].set_index("target")
     low, high = rows.score_low["saliency"], rows.score_high["saliency"]
     assert ridge["saliency_dice"] == f"{rows.score['saliency']:.2f} [{low:.2f}, {high:.2f}]"
-    assert ridge["shading_pearson"] == f"{rows.pearson['shading']:.2f}"
+    low, high = rows.pearson_low["shading"], rows.pearson_high["shading"]
+    assert ridge["shading_pearson"] == f"{rows.pearson['shading']:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def plots(definition):

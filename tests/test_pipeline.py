@@ -2,6 +2,8 @@
 
 import csv
 import json
+import re
+import sys
 
 import numpy as np
 import pytest
@@ -21,8 +23,9 @@ ALL = [
     "classify",
     "onset",
     "figures",
+    "report",
 ]
-AFTER_LAYER = [stage for stage in ALL if stage.split("@")[0] in ("capture", "probe", "onset", "figures")]
+AFTER_LAYER = [stage for stage in ALL if stage.split("@")[0] in ("capture", "probe", "onset", "figures", "report")]
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +84,13 @@ def test_another_layer_recomputes_only_what_reads_it_and_going_back_computes_not
     assert not [line for line in changed if "| - " in line], "a metric moved instead of changing in place"
     assert "probe.layer" in study.run("dvc", "exp", "show", "--md", "--no-pager")
     assert "file://" in study.run("dvc", "plots", "diff", "HEAD")
+
+    study.run(sys.executable, "-m", "scenescope.compare", "HEAD", "workspace")
+    page = (study.home / "compare/index.html").read_text()
+    assert re.search(r"probe\.layer</th><td>dec4_l1</td><td>dec3_l2</td>", page)
+    assert "metrics/probe/depth.json: " in page and "The same in every cell" in page
+    both = [(study.home / f"compare/{name}.html").read_text() for name in "ab"]
+    assert ["dec3_l2</dd>" in report for report in both] == [False, True]
 
     back = study.run("dvc", "exp", "run", "-S", "probe.layer=dec4_l1")
     assert stages_run(back) == []

@@ -335,6 +335,27 @@ $("theme").addEventListener("click", () => {
   const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
   root.dataset.theme = dark ? "light" : "dark";
 });
+// Beside another report (see scenescope.compare): what is chosen in one is chosen in the other, where it can be.
+let following = false;
+function tell() {
+  if (parent !== window && !following) parent.postMessage({ scenescope: { ...chosen, image: data.images[chosen.image].id } }, "*");
+}
+function follow(other) {
+  following = true;
+  const image = data.images.findIndex((one) => one.id === other.image);
+  if (other.kind !== chosen.kind) document.querySelector(`input[name="kind"][value="${other.kind}"]`)?.click();
+  if (other.view !== chosen.view) document.querySelector(`input[name="view"][value="${other.view}"]`)?.click();
+  if (image >= 0 && image !== chosen.image) $("choose").querySelectorAll("input")[image].click();
+  if (other.frame !== chosen.frame) { play(false); go(other.frame); }
+  const cell = other.cell && $(`map-${other.cell[0]}`)?.querySelector(`[data-cell="${other.cell.join(" ")}"]`);
+  if (cell && other.cell.join() !== chosen.cell.join()) pick(cell);
+  following = false;
+}
+addEventListener("message", (event) => {
+  if (event.source === parent && event.data && event.data.scenescope) follow(event.data.scenescope);
+});
+for (const kind of ["input", "change", "click", "keyup"]) addEventListener(kind, tell);
+
 prepareScrubber();
 prepareMap();
 preparePrompts();

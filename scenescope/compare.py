@@ -1,8 +1,8 @@
-"""Two experiments side by side, for what ``dvc plots diff`` cannot show: python -m scenescope.report.compare A B.
+"""Two experiments side by side, for what ``dvc plots diff`` cannot show: python -m scenescope.compare A B.
 
-A and B are what DVC takes as revisions: branches, commits, experiments. compare/index.html has the settings that
-differ, the scores that differ with their intervals, the difference of the two maps, and both reports beside each
-other, in which a step or an image that is chosen in one is chosen in the other.
+A and B are what DVC takes as revisions: branches, commits, experiments; or ``workspace``. compare/index.html has the
+settings that differ, the scores that differ with their intervals, the difference of the two maps, and both reports
+beside each other, in which a step or an image that is chosen in one is chosen in the other.
 """
 
 import io
@@ -25,8 +25,9 @@ REPORT, MAP = "plots/report.html", "plots/data/layer_step.csv"
 
 def compare(a: str, b: str) -> Path:
     """Write the page for revisions ``a`` and ``b``; return its path. Raises UserError where one cannot be had."""
-    metrics = asked("metrics", "diff", "--all", "--json", a, b)
-    params = asked("params", "diff", "--json", a, b)
+    revisions = [rev for rev in (a, b) if rev != "workspace"]
+    metrics = asked("metrics", "diff", "--all", "--json", *revisions)
+    params = asked("params", "diff", "--json", *revisions)
     reports = {name: read(REPORT, rev) for name, rev in (("a", a), ("b", b))}
     maps = [pd.read_csv(io.BytesIO(read(MAP, rev))) for rev in (a, b)]
     environment = Environment(
@@ -55,8 +56,10 @@ def asked(*words: str) -> dict:
 
 
 def read(path: str, rev: str) -> bytes:
-    """A file of the project at a revision, from git or DVC's cache."""
+    """A file of the project at a revision, from git or DVC's cache; ``workspace`` is what lies there now."""
     try:
+        if rev == "workspace":
+            return Path(path).read_bytes()
         return dvc.api.read(path, rev=rev, mode="rb")
     except (DvcException, OSError) as error:
         advice = "run dvc repro there, or dvc pull"
