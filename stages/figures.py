@@ -13,7 +13,7 @@ from scenescope import diffusion, labelers, store
 from scenescope.figures.by_step import by_step
 from scenescope.figures.classes import classes_chart
 from scenescope.figures.emergence import emergence
-from scenescope.figures.frame import animate, frame
+from scenescope.figures.frame import frame
 from scenescope.figures.heatmap import heatmap, heatmap_above
 from scenescope.figures.labelled import labelled
 from scenescope.figures.onset import onset_chart
@@ -70,7 +70,6 @@ def figures(params: Params) -> None:
             sees = {target: seen[target][step - 1] for target in TARGETS}
             shown = frame(step, model.steps, decoded[step - 1], now, sees, {"image": images[i], **known}, limits)
             save(shown, SLIDERS / name / f"{step}.png")
-        animate([SLIDERS / name / f"{step + 1}.png" for step in range(model.steps)], FIGURES / f"steps_{name}.webp")
 
     series = {target: pd.read_csv(f"plots/data/probe_{target}.csv") for target in TARGETS}
     layer_step = pd.read_csv("plots/data/layer_step.csv")

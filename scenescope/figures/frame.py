@@ -1,5 +1,9 @@
-"""One step as one picture, to leaf through the steps with a slider."""
+"""One step as one picture, to leaf through the steps with a slider, or all of them as an animation.
 
+python -m scenescope.figures.frame plots/images/IMAGE docs/steps.webp
+"""
+
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -57,3 +61,8 @@ def animate(frames: list[Path], path: Path) -> None:
     times = [500] * (len(pictures) - 1) + [2000]
     options = {"quality": 80, "method": 6, "minimize_size": True}
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=times, loop=0, **options)
+
+
+if __name__ == "__main__":
+    # Not a figure of the study's own: dvc plots shows no WebP, and a GIF of its size has too few colours.
+    animate(sorted(Path(sys.argv[1]).glob("*.png"), key=lambda path: int(path.stem)), Path(sys.argv[2]))
