@@ -60,7 +60,7 @@ def open_model(
     """Load a pipeline folder in Diffusers' format; safetensors only, and no code from the folder.
 
     ``scheduler`` is one of ``SCHEDULERS``, with the noise schedule of the folder's own; None is the folder's own.
-    Raises UserError if the folder is incomplete, or its own scheduler is none of them.
+    Raises UserError if the folder is incomplete, its own scheduler is none of them, or a weight is not finite.
     """
     try:
         pipeline = StableDiffusionPipeline.from_pretrained(
@@ -77,6 +77,10 @@ def open_model(
     own = type(pipeline.scheduler).__name__
     if (scheduler or own) not in SCHEDULERS:
         raise UserError(f"{source}: its scheduler is {own}; say scheduler: {' or '.join(SCHEDULERS)} in model.yaml")
+    for part in ("unet", "vae", "text_encoder"):
+        for name, weight in getattr(pipeline, part).named_parameters():
+            if not weight.isfinite().all():
+                raise UserError(f"{source}: {part}: {name} holds numbers that are not finite; is the file damaged?")
     if scheduler:
         pipeline.scheduler = getattr(diffusers, scheduler).from_config(pipeline.scheduler.config)
     return Model(pipeline.to(device), image_size, steps, guidance)

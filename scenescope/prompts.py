@@ -85,20 +85,21 @@ def read_csv(path: Path) -> pd.DataFrame:
         if header.count(name) > 1:
             raise UserError(f"{path}: the column {name!r} is there twice")
     known = [name for name in KNOWN if name in header]
-    rows, seen = [], {}
+    columns, seen = {name: [] for name in ("prompt_id", *known)}, {}
     for number, cells in enumerate(lines[1:], start=2):
         if not cells:
             continue
         if len(cells) != len(header):
             raise UserError(f"{path}, row {number}: {len(cells)} cells, expected {len(header)}")
         row = dict(zip(header, cells, strict=True))
-        row.setdefault("prompt_id", f"{len(rows):06d}")
+        row.setdefault("prompt_id", f"{len(seen):06d}")
         _check(row, f"{path}, row {number}", seen)
         seen[row["prompt_id"]] = number
-        rows.append({**row, "seed": int(row["seed"])})
-    if not rows:
+        for name, column in columns.items():
+            column.append(row[name])
+    if not seen:
         raise UserError(f"{path}: no prompts below the header")
-    return pd.DataFrame(rows)[["prompt_id", *(name for name in known if name != "prompt_id")]]
+    return pd.DataFrame(columns | {"seed": [int(seed) for seed in columns["seed"]]})
 
 
 def read_classes(path: Path, names: tuple[str, ...]) -> pd.DataFrame:
@@ -113,12 +114,15 @@ def read_classes(path: Path, names: tuple[str, ...]) -> pd.DataFrame:
     return table
 
 
+_SEED, _NAME = re.compile(r"\d{1,19}"), re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
 def _check(row: dict[str, str], where: str, seen: dict[str, int]) -> None:
     if not row["prompt"].strip():
         raise UserError(f"{where}: the prompt is empty")
-    if not re.fullmatch(r"\d{1,19}", row["seed"]) or int(row["seed"]) >= 2**63:
+    if not _SEED.fullmatch(row["seed"]) or int(row["seed"]) >= 2**63:
         raise UserError(f"{where}: seed {row['seed']!r} is not a whole number from 0 to 2^63 - 1")
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", row["prompt_id"]):
+    if not _NAME.fullmatch(row["prompt_id"]):
         raise UserError(f"{where}: prompt_id {row['prompt_id']!r} must be letters, digits, - and _: it names a file")
     if row["prompt_id"] in seen:
         raise UserError(f"{where}: prompt_id {row['prompt_id']!r} is already in row {seen[row['prompt_id']]}")
@@ -138,9 +142,9 @@ def split_prompts(table: pd.DataFrame, validation: int, test: int, seed: int) ->
         table = table.assign(split="train")
     else:
         room = {} if "validation" in table["split"].values else {"validation": validation}
-    groups = defaultdict(list)
+    groups, prompts = defaultdict(list), table["prompt"].tolist()
     for row in np.flatnonzero(table["split"] == "train"):
-        groups[table["prompt"].iloc[row]].append(row)
+        groups[prompts[row]].append(row)
     count = sum(map(len, groups.values()))
     if count and count <= sum(room.values()):
         wanted = " + ".join(f"prompts.{name}" for name in reversed(room))
@@ -151,6 +155,8 @@ def split_prompts(table: pd.DataFrame, validation: int, test: int, seed: int) ->
     order = np.random.default_rng(seed).permutation(len(groups))
     for name in room:
         for group in order:
+            if not room[name]:
+                break
             if split[groups[group][0]] == "train" and len(groups[group]) <= room[name]:
                 split[groups[group]] = name
                 room[name] -= len(groups[group])

@@ -166,6 +166,10 @@ def load_params(path: Path = Path("params.yaml"), models: Path = Path("models"))
             f"{path}: model: no folder models/{params.model} with a model.yaml{nearest(params.model, known)}"
         )
     names = [layer.name for layer in attention_layers(part_config(models / params.model, "unet"))]
+    if not names:
+        raise UserError(
+            f"{models / params.model}: its U-Net has no self-attention layers, and there is nothing to probe"
+        )
     if params.probe.layer not in names:
         unknown = f"{params.model} has no layer {params.probe.layer!r}"
         raise UserError(f"{path}: probe.layer: {unknown}{nearest(params.probe.layer, names)}")

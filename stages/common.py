@@ -54,9 +54,20 @@ def read_table() -> pd.DataFrame:
     return pd.read_csv(PROMPTS, dtype={"prompt_id": str, "prompt": str, "split": str}, keep_default_na=False)
 
 
-def read_images(prompt_ids: list[str]) -> np.ndarray:
-    """uint8 images [N, H, W, 3]."""
-    return np.stack([np.asarray(Image.open(IMAGES / f"{name}.png").convert("RGB")) for name in prompt_ids])
+def read_images(prompt_ids: list[str], size: int) -> np.ndarray:
+    """uint8 images [N, size, size, 3]. Raises UserError where one cannot be read or is of another size."""
+    images = []
+    for name in prompt_ids:
+        file = IMAGES / f"{name}.png"
+        try:
+            image = np.asarray(Image.open(file).convert("RGB"))
+        except OSError as error:
+            problem = "no such file" if isinstance(error, FileNotFoundError) else "not an image that can be read"
+            raise UserError(f"{file}: {problem}; run dvc repro generate") from None
+        if image.shape[:2] != (size, size):
+            raise UserError(f"{file}: {image.shape[1]} × {image.shape[0]} pixels, expected {size} × {size}")
+        images.append(image)
+    return np.stack(images)
 
 
 def split_rows(table: pd.DataFrame) -> dict[str, np.ndarray]:

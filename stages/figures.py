@@ -51,7 +51,7 @@ def figures(params: Params) -> None:
     specs = {target: getattr(params.labels, target) for target in TARGETS}
     models = labelers.opened(specs, Path("models") / params.model, device_named(params.device))
 
-    images = read_images(names)
+    images = read_images(names, model.image_size)
     labels = {target: store.read(store.open_whole(LABELS / target), rows) for target in TARGETS}
     predictions = {target: predicted(target, rows) for target in TARGETS}
     latents = torch.from_numpy(store.read(store.open_whole(TRAJECTORIES), rows))

@@ -25,7 +25,7 @@ def label(params: Params) -> None:
     size = params.label.batch_size
 
     def maps(rows: slice) -> np.ndarray:
-        return labeler(read_images(names[rows]))
+        return labeler(read_images(names[rows], settings.image_size))
 
     with (
         fitting("label.batch_size", size),

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from scenescope import classifiers, labelers
 from scenescope.disk import check_room
+from scenescope.errors import UserError
 from scenescope.layers import attention_layers
 from scenescope.prompts import read_classes, read_prompts, split_prompts
 from scenescope.settings import TARGETS, ModelSettings, Params, load_model_settings, part_config
@@ -13,6 +14,8 @@ from stages.common import PROMPTS, run
 def prompts(params: Params) -> None:
     folder = Path("models") / params.model
     settings = load_model_settings(folder)
+    if settings.revision is None:
+        check_files(folder / settings.source)
     for target in TARGETS:
         labelers.named(getattr(params.labels, target), target)
     read_classes(Path(params.classify.prompts), classifiers.named(params.classify.classifier)[0].CLASSES)
@@ -29,6 +32,15 @@ def prompts(params: Params) -> None:
     check_room(data, 2 * (needed - there), f"the study of {len(table)} images, with DVC's copy of it,")
     data.mkdir(exist_ok=True)
     table.to_csv(PROMPTS, index=False, lineterminator="\n")
+
+
+def check_files(pipeline: Path) -> None:
+    """Raise UserError unless a folder holds a pipeline in Diffusers' format, its weights as safetensors."""
+    parts = ("text_encoder/model", "unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model")
+    for name in ("model_index.json", *(f"{part}.safetensors" for part in parts)):
+        if not (pipeline / name).is_file():
+            advice = "; weights are read without pickle" if name.endswith(".safetensors") else ""
+            raise UserError(f"{pipeline}: no file {name}; expected a pipeline in Diffusers' format{advice}")
 
 
 def study_bytes(count: int, settings: ModelSettings, unet: dict, vae: dict) -> int:

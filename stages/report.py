@@ -164,7 +164,7 @@ def one_by_one(
         name, prompt, seed = table.loc[row, ["prompt_id", "prompt", "seed"]]
         labels = {target: store.read(store.open_whole(LABELS / target), [row])[0] for target in TARGETS}
         limits = {target: display_range(target, label) for target, label in labels.items()}
-        final = read_images([name])
+        final = read_images([name], model.image_size)
         image = {"id": name, "prompt": prompt, "seed": int(seed), "seen": {}}
         for kind, array in arrays.items():
             latents = torch.from_numpy(store.read(array, int(row))[np.array(steps) - 1])

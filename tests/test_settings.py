@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from scenescope.errors import UserError
-from scenescope.settings import TARGETS, load_model_settings, load_params, part_config
+from scenescope.settings import TARGETS, Params, load_model_settings, load_params, parse, part_config, with_own
 
 ROOT = Path(__file__).parents[1]
 CROSS, PLAIN = "CrossAttn{}Block2D", "{}Block2D"
@@ -97,7 +97,12 @@ def refused(start, load=load_params):
 
 
 def test_good_settings_are_read_as_they_are_written(project):
-    assert load_params().model_dump() == PARAMS
+    own = {"labels": MODEL["labels"], "label.batch_size": 8, "ridge.batch_size": 8}
+    own |= {"classify.prompts": "prompts/y.csv", "classify.classifier": "x"}
+    expected = PARAMS
+    for key, value in own.items():
+        expected = changed(expected, key, value)
+    assert load_params().model_dump() == expected
     assert load_model_settings(Path("models/tiny")).model_dump(exclude_unset=True) == MODEL
 
 
@@ -106,7 +111,9 @@ def test_the_committed_settings_are_good(monkeypatch, tmp_path):
     committed = yaml.safe_load((ROOT / "params.yaml").read_text())
     model = yaml.safe_load((ROOT / "models" / committed["model"] / "model.yaml").read_text())
     write_model(Path("models") / committed["model"], model)
-    assert load_params(ROOT / "params.yaml").model_dump() == committed
+    read = parse(Params, ROOT / "params.yaml")
+    assert read.model_dump() == committed
+    assert load_params(ROOT / "params.yaml") == with_own(read, load_model_settings(ROOT / "models" / read.model))
     assert load_model_settings(ROOT / "models" / committed["model"]).model_dump(exclude_unset=True) == model
     assert tuple(committed["probe"]["learning_rate"]) == tuple(model["labels"]) == TARGETS
 
