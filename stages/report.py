@@ -101,12 +101,44 @@ def report(params: Params) -> None:
         "table2": score_table(params.model, series, layer_step, params.probe.layer).to_dict("records"),
         "last": study.last_scores(layer_step, params.probe.layer),
         "controls": study.control_rows(layer_step, params.probe.layer),
-        "settings": settings(params),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "device": str(model.device.type),
         "made_from": (MADE_FROM.name, hashlib.md5(MADE_FROM.read_bytes()).hexdigest()),
         "asked": len(chosen),
         "shown": 0,
+    }
+    # Leaf by leaf: the page shows all of params.yaml, and depends on it.
+    told["settings"] = {
+        "model": params.model,
+        "device": params.device,
+        "prompts.source": params.prompts.source,
+        "prompts.validation": params.prompts.validation,
+        "prompts.test": params.prompts.test,
+        "prompts.seed": params.prompts.seed,
+        **{f"labels.{target}": spec for target, spec in params.labels},
+        "generate.batch_size": params.generate.batch_size,
+        "label.batch_size": params.label.batch_size,
+        "capture.batch_size": params.capture.batch_size,
+        "probe.layer": params.probe.layer,
+        "probe.solver": params.probe.solver,
+        "probe.epochs": params.probe.epochs,
+        "probe.batch_size": params.probe.batch_size,
+        **{f"probe.learning_rate.{target}": rate for target, rate in params.probe.learning_rate},
+        "probe.seed": params.probe.seed,
+        "ridge.batch_size": params.ridge.batch_size,
+        "ridge.folds": params.ridge.folds,
+        "ridge.penalties": ", ".join(f"{penalty:g}" for penalty in params.ridge.penalties),
+        "ridge.splits": params.ridge.splits,
+        "ridge.seed": params.ridge.seed,
+        "onset.share": params.onset.share,
+        "onset.batch_size": params.onset.batch_size,
+        "classify.prompts": params.classify.prompts,
+        "classify.classifier": params.classify.classifier,
+        "classify.batch_size": params.classify.batch_size,
+        "scores.resamples": params.scores.resamples,
+        "scores.seed": params.scores.seed,
+        "figures.images": params.figures.images,
+        "report.images": params.report.images,
     }
     size = params.capture.batch_size
     with fitting("capture.batch_size", size):
@@ -210,42 +242,6 @@ def tenths_of_thousandths(values: np.ndarray) -> list:
     if values.ndim > 1:
         return [tenths_of_thousandths(row) for row in values]
     return [study.plain(value, 4) for value in values]
-
-
-def settings(params: Params) -> dict[str, object]:
-    """params.yaml on the page, leaf by leaf: the page depends on all of it."""
-    return {
-        "model": params.model,
-        "device": params.device,
-        "prompts.source": params.prompts.source,
-        "prompts.validation": params.prompts.validation,
-        "prompts.test": params.prompts.test,
-        "prompts.seed": params.prompts.seed,
-        **{f"labels.{target}": spec for target, spec in params.labels},
-        "generate.batch_size": params.generate.batch_size,
-        "label.batch_size": params.label.batch_size,
-        "capture.batch_size": params.capture.batch_size,
-        "probe.layer": params.probe.layer,
-        "probe.solver": params.probe.solver,
-        "probe.epochs": params.probe.epochs,
-        "probe.batch_size": params.probe.batch_size,
-        **{f"probe.learning_rate.{target}": rate for target, rate in params.probe.learning_rate},
-        "probe.seed": params.probe.seed,
-        "ridge.batch_size": params.ridge.batch_size,
-        "ridge.folds": params.ridge.folds,
-        "ridge.penalties": ", ".join(f"{penalty:g}" for penalty in params.ridge.penalties),
-        "ridge.splits": params.ridge.splits,
-        "ridge.seed": params.ridge.seed,
-        "onset.share": params.onset.share,
-        "onset.batch_size": params.onset.batch_size,
-        "classify.prompts": params.classify.prompts,
-        "classify.classifier": params.classify.classifier,
-        "classify.batch_size": params.classify.batch_size,
-        "scores.resamples": params.scores.resamples,
-        "scores.seed": params.scores.seed,
-        "figures.images": params.figures.images,
-        "report.images": params.report.images,
-    }
 
 
 def write(path: Path, text: str) -> None:

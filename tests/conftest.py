@@ -66,6 +66,7 @@ class Study:
             probe__epochs=2,
             scores__resamples=200,
             figures__images=1,
+            report__images=3,
         )
         self.settings("models/tabletop/model.yaml", steps=steps)
         # The committed lock and results are of the full study.
@@ -93,3 +94,13 @@ def study(tmp_path) -> Study:
     made = Study(tmp_path)
     made.shrink()
     return made
+
+
+@pytest.fixture(scope="session")
+def done(tmp_path_factory):
+    """A small study that has been run once and committed, and what the run printed. Leave it as it was."""
+    study = Study(tmp_path_factory.mktemp("study"))
+    study.shrink()
+    output = study.run("dvc", "repro")
+    study.commit("results")
+    return study, output

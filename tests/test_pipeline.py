@@ -28,16 +28,6 @@ ALL = [
 AFTER_LAYER = [stage for stage in ALL if stage.split("@")[0] in ("capture", "probe", "onset", "figures", "report")]
 
 
-@pytest.fixture(scope="module")
-def done(tmp_path_factory):
-    """A small study that has been run once and committed."""
-    study = Study(tmp_path_factory.mktemp("study"))
-    study.shrink()
-    output = study.run("dvc", "repro")
-    study.commit("results")
-    return study, output
-
-
 def lock(study: Study) -> dict:
     return yaml.safe_load((study.home / "dvc.lock").read_text())["stages"]
 

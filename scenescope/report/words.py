@@ -63,8 +63,7 @@ def comparison(onsets: dict, row: str) -> str:
     sentences = []
     for kind, is_it in (("earlier", "before"), ("later", "only after")):
         if of[kind]:
-            gaps = [f"{lead(onsets[t][f'probe_before_{row}'])} for {t}" for t in of[kind]]
-            gaps = [gap.replace(" earlier", "").replace(" later", "") for gap in gaps]
+            gaps = [f"{lead(onsets[t][f'probe_before_{row}']).rpartition(' ')[0]} for {t}" for t in of[kind]]
             things = listed([THING[t] for t in of[kind]])
             sentences.append(
                 f"The activations hold {things} {is_it} a label model finds the same in {VIEW[row]}: by {listed(gaps)}."
@@ -106,25 +105,37 @@ def best_layer(target: str, best: dict) -> str:
     )
 
 
-def classified(onsets: dict, named: dict) -> str:
-    """When a classifier names what was prompted, beside when the probes know."""
-    sentences = []
-    for kind, view in (("zt", "the picture as it is"), ("x0", "the clean picture that the model predicts")):
-        if named[kind]["step"] is None:
-            sentences.append(f"On {view}, it never names half of them.")
-            continue
-        gaps = {t: onsets[t].get(f"probe_before_classifier_{kind}", {"steps": None}) for t in TARGETS}
-        told = [f"{lead(gap)} for {t}" for t, gap in gaps.items() if gap["steps"] is not None]
-        beside = f" The probe’s onset is {listed(told)}." if told else ""
-        sentences.append(f"On {view}, it has named half of them for good by step {span(named[kind])}.{beside}")
-    return " ".join(sentences)
+def classified(named: dict) -> str:
+    """When a classifier names what was prompted."""
+    told = []
+    for kind, view in (("zt", "the picture as it is"), ("x0", VIEW["x0"])):
+        found = named[kind]
+        told.append(
+            f"On {view}, it never names half of them for good."
+            if found["step"] is None
+            else f"On {view}, it has named half of them for good by step {span(found)}."
+        )
+    return " ".join(told)
+
+
+def behind(onsets: dict, row: str) -> str:
+    """By how much the label model is later than the probe in ``row``'s picture, or earlier, for every target."""
+    told = []
+    for target in TARGETS:
+        gap = onsets[target][f"probe_before_{row}"]
+        if gap["steps"] is None:
+            told.append(f"{THING[target]} at a step that cannot be compared")
+        elif gap["low"] <= 0 <= gap["high"]:
+            told.append(f"{THING[target]} neither clearly earlier nor later ({span(gap, 'steps')} steps)")
+        else:
+            steps = lead(gap).rpartition(" ")[0]
+            told.append(f"{THING[target]} {steps} {'later' if gap['low'] > 0 else 'earlier'}")
+    return f"In {VIEW[row]}, it finds {listed(told)} than the probe."
 
 
 def lead(gap: dict) -> str:
-    """How much earlier the probe is, with the interval: "7 [6, 8] steps earlier", or later."""
-    if gap["low"] <= 0 <= gap["high"]:
-        return f"at about that step ({span(gap, 'steps')} steps earlier)"
-    if gap["steps"] > 0:
+    """How much earlier the probe is where it is clearly so, with the interval: "7 [6, 8] steps earlier"; or later."""
+    if gap["low"] > 0:
         return f"{span(gap, 'steps')} steps earlier"
     turned = {"steps": -gap["steps"], "low": -gap["high"], "high": -gap["low"]}
     return f"{span(turned, 'steps')} steps later"
