@@ -1,9 +1,10 @@
 # make repro, make test, make lint: each prepares its own environment in .venv and works without the others.
 # make compare A=main B=some-experiment: two runs side by side, in compare/index.html.
+# make verify: the committed run again, from nothing, against the committed numbers.
 PYTHON ?= python3.11
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro test test-slow lint compare env
+.PHONY: repro test test-slow lint compare verify env
 
 repro: env
 	dvc repro
@@ -20,6 +21,9 @@ lint: env
 
 compare: env
 	python -m scenescope.compare $(A) $(B)
+
+verify: env
+	python -m scenescope.verify
 
 env: .venv/ready
 
