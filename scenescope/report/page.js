@@ -8,7 +8,7 @@ const tops = data.grids.map((_, layer) => data.grids.slice(0, layer).reduce((sum
 const $ = (id) => document.getElementById(id);
 const minus = (text) => text.replace("-", "−");
 const fixed = (value, digits = 2) => (value === null ? "–" : minus(value.toFixed(digits)));
-const signed = (value, digits = 2) => (value === null ? "–" : (value > 0 ? "+" : "") + fixed(value, digits));
+const signed = (value, digits = 2) => (value === null ? "–" : (value >= 0 ? "+" : "") + fixed(value, digits));
 const shortScore = (target) => (target === "saliency" ? "Dice" : "ρ");
 const kindNames = { zt: "the picture at this step", x0: "what this step predicts" };
 

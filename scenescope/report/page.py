@@ -38,9 +38,7 @@ def fitting(images: Iterable[dict], rest: int, limit: int = LIMIT) -> list[dict]
         used += len(json.dumps(image).encode()) + 1
         if used > limit:
             if not chosen:
-                raise UserError(
-                    f"plots/report.html: with one image it would have {size(used)}, of {size(limit)} at most"
-                )
+                raise UserError(f"plots/report.html: {size(used)} with a single image; {size(limit)} is the limit")
             break
         chosen.append(image)
     return chosen

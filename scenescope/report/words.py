@@ -130,7 +130,7 @@ def behind(onsets: dict, row: str) -> str:
         else:
             steps = lead(gap).rpartition(" ")[0]
             told.append(f"{THING[target]} {steps} {'later' if gap['low'] > 0 else 'earlier'}")
-    return f"In {VIEW[row]}, it finds {listed(told)} than the probe."
+    return f"In {VIEW[row]}, the label model finds {listed(told)} than the probe."
 
 
 def lead(gap: dict) -> str:
