@@ -92,7 +92,9 @@ def train_denoiser(
         latents = means[rows].float() + deviations[rows].float() * torch.randn(len(rows), *means.shape[1:])
         latents = latents * vae.config.scaling_factor
         ids = torch.where(torch.rand(len(rows), 1) < UNCONDITIONAL, empty, tokens[rows % len(images)])
-        timesteps = torch.randint(len(signal), (len(rows),))
+        timesteps = torch.randint(len(signal), (len(rows), 2))
+        # Half of them from a triangle about the middle, where layout and shape are decided (cf. Esser et al. 2024).
+        timesteps = torch.where(torch.rand(len(rows)) < 0.5, timesteps[:, 0], timesteps.sum(1) // 2)
         share = signal[timesteps][:, None, None, None]
         noise = torch.randn_like(latents)
         noisy = share.sqrt() * latents + (1 - share).sqrt() * noise

@@ -38,17 +38,15 @@ def reconstruct(vae: AutoencoderKL, images: np.ndarray) -> np.ndarray:
 def label_loss(target: str, guess: Tensor, truth: Tensor) -> Tensor:
     """Loss of maps [N, S, S]: cross-entropy and soft Dice for masks, absolute error for the others.
 
-    Absolute errors are counted in deviations of the image's own truth, so that a flat scene matters as much
-    as a varied one. Depth is learned as what one image can tell: relative, with mean 0 and deviation 1.
+    Depth is learned as what one image can tell: relative, with mean 0 and deviation 1.
     """
     if target == "saliency":
         share = guess.sigmoid()
         overlap = (share * truth).sum((1, 2)) / (share + truth).sum((1, 2)).clamp(min=1)
         return F.binary_cross_entropy_with_logits(guess, truth) + 1 - 2 * overlap.mean()
-    deviation = truth.std((1, 2), keepdim=True)
     if target == "depth":
-        return (guess - (truth - truth.mean((1, 2), keepdim=True)) / deviation).abs().mean()
-    return ((guess - truth).abs() / deviation).mean()
+        truth = (truth - truth.mean((1, 2), keepdim=True)) / truth.std((1, 2), keepdim=True)
+    return (guess - truth).abs().mean()
 
 
 def train_labeler(

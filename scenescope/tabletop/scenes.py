@@ -109,18 +109,20 @@ def sample_scene(seed: int, words: Words | None = None) -> Scene:
     turn = rng.choice([-1.0, 1.0])
     # A torus seen edge-on is no torus to anyone: it turns less than the others.
     yaw = rng.uniform(-0.9, 0.9) if words.shape == "torus" else rng.uniform(-np.pi, np.pi)
+    apparent = rng.uniform(*SIZE_RANGES[words.size])
+    spare = 1 - apparent  # how far the object can move before the image's border cuts it
     return Scene(
         words=words,
         template=int(rng.integers(len(TEMPLATES))),
         yaw=yaw,
-        fov=np.radians(rng.uniform(35, 80)),
-        pitch=np.radians(rng.uniform(6, 58)),
-        roll=np.radians(rng.uniform(-25, 25)),
-        apparent=rng.uniform(*SIZE_RANGES[words.size]),
-        centre=(rng.uniform(-0.28, 0.28), rng.uniform(-0.22, 0.22)),
-        wall_azimuth=turn * np.radians(rng.uniform(5, 82)),
+        fov=np.radians(rng.uniform(35, 65)),
+        pitch=np.radians(rng.uniform(12, 60)),
+        roll=np.radians(rng.uniform(-30, 30)),
+        apparent=apparent,
+        centre=(rng.uniform(-0.9, 0.9) * spare, rng.uniform(-0.7, 0.7) * spare),
+        wall_azimuth=turn * np.radians(rng.uniform(10, 80)),
         wall_opening=-turn * np.radians(rng.uniform(75, 110)),
-        wall_distance=(rng.uniform(1.15, 3.2), rng.uniform(1.15, 3.2)),
+        wall_distance=(rng.uniform(1.02, 1.8), rng.uniform(1.02, 1.8)),
         light_azimuth=rng.uniform(-2.2, 2.2),
         light_elevation=np.radians(rng.uniform(25, 65)),
         floor_yaw=rng.uniform(-np.pi, np.pi),
