@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from test_sampler import PUBLISHED
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from scenescope import diffusion
+from scenescope import diffusion, store
 from scenescope.classifiers import vgg16
 from scenescope.layers import listening
 
@@ -111,11 +111,16 @@ def study(tmp_path_factory) -> Study:
     del published["revision"]
     home = study.home / "models" / "full"
     home.mkdir()
+    vgg = elsewhere / "vgg16.safetensors"
+    save_file(seeded_state(read_keys(KEYS / "vgg16.txt")), vgg)
     changed = {"source": str(elsewhere / "sd14"), "image_size": 128, "steps": 3, "prompts": "prompts/four.csv"}
+    changed |= {"classifier": f"vgg16:{vgg}", "classes": "prompts/two.csv"}
     (home / "model.yaml").write_text(yaml.safe_dump({**published, **changed}))
     splits = ("train", "train", "validation", "test")
     lines = [f"p{i},{i} red cubes,{i},{split}" for i, split in enumerate(splits)]
     (study.home / "prompts/four.csv").write_text("\n".join(["prompt_id,prompt,seed,split", *lines]) + "\n")
+    classes = ["prompt,seed,class", "lemon,1,lemon", "orange fruit,2,orange"]
+    (study.home / "prompts/two.csv").write_text("\n".join(classes) + "\n")
     study.settings("params.yaml", model="full", device="cpu", ridge__folds=2, ridge__splits=1)
     labels = random_label_models(elsewhere)
     study.settings("params.yaml", **{f"labels__{target}": spec for target, spec in labels.items()})
@@ -130,11 +135,12 @@ def test_the_whole_pipeline_runs_on_sd14_with_the_papers_label_models(study):
         rows = list(csv.DictReader((study.home / f"plots/data/probe_{target}.csv").open()))
         assert [row["step"] for row in rows] == ["1", "2", "3"]
     assert json.loads((study.home / "metrics/ridge.json").read_text())["depth"]["best"]["layer"] in TABLE_1
-    weights = study.home / "vgg16.safetensors"
-    save_file(seeded_state(read_keys(KEYS / "vgg16.txt")), weights)
-    probabilities = vgg16.load(str(weights), "cpu")(images)
-    assert probabilities.shape == (4, 1000)
-    assert np.allclose(probabilities.sum(1), 1, atol=1e-5)
+    top = list(csv.DictReader((study.home / "data/classify/top5.csv").open()))
+    assert len(top) == 2 * 2 * 3 * 5 and {row["name"] for row in top} <= set(vgg16.CLASSES)
+    probabilities = store.open_whole(study.home / "data/classify/probabilities")[:]
+    assert probabilities.shape == (2, 2, 3, 1000)
+    assert np.allclose(probabilities.sum(-1), 1, atol=1e-5)
+    assert (study.home / "plots/report.html").stat().st_size < 15e6
     # Peak of any one stage, in kB.
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 16e6
 
