@@ -22,7 +22,7 @@ from scenescope.figures.style import (
 KINDS = {"zt": "zₜ, decoded", "x0": "predicted x₀, decoded"}
 RIVALS = ("#D55E00", "#009E73", "#CC79A7")  # Okabe and Ito's: the strongest of the other classes
 NAMED = 0.15  # probability that a class has to reach once to be named
-LEFT, GUTTER, PANEL, HEIGHT, MARGIN = 0.5, 0.35, 3.15, 1.05, 0.06  # inches
+LEFT, GUTTER, PANEL, HEIGHT, MARGIN, KEY = 0.5, 0.35, 3.15, 1.05, 0.06, 0.36  # inches; KEY is two lines of names
 
 
 @styled
@@ -36,7 +36,7 @@ def classes_chart(top5: pd.DataFrame, pictures: dict[str, np.ndarray]) -> Figure
     cell = PANEL / steps
     texts = {name: wrap(f"“{rows['prompt'].iloc[0]}”", 2 * PANEL, BODY) for name, rows in top5.groupby("prompt_id")}
     caption = max(text_height(len(texts[name]), BODY) for name in pictures)
-    pitch = caption + 0.2 + cell + HEIGHT + 0.5
+    pitch = caption + 0.2 + cell + KEY + HEIGHT + 0.5
     figure = Figure(figsize=(LEFT + 2 * PANEL + GUTTER + 2 * MARGIN, len(pictures) * pitch + 0.1))
     width, height = figure.get_size_inches()
     for row, (name, images) in enumerate(pictures.items()):
@@ -48,7 +48,7 @@ def classes_chart(top5: pd.DataFrame, pictures: dict[str, np.ndarray]) -> Figure
             write(figure, title, left, strip - 0.05, size=SMALL, color=FAINT)
             for step in range(steps):
                 show(figure, images[column, step], left + step * cell + 0.01, strip, cell - 0.02)
-            upper = strip + cell + 0.06
+            upper = strip + cell + KEY
             panel = figure.add_axes((left / width, 1 - (upper + HEIGHT) / height, PANEL / width, HEIGHT / height))
             _curves(panel, top5[(top5["prompt_id"] == name) & (top5["seen"] == kind)], steps)
             panel.set_ylabel("probability" if column == 0 else "")
@@ -78,4 +78,5 @@ def _curves(panel, shown: pd.DataFrame, steps: int) -> None:
     panel.set_yticks([0, 0.5, 1])
     if named:
         order = panel.get_legend_handles_labels()
-        panel.legend(*(part[::-1] for part in order), frameon=False, fontsize=SMALL, handlelength=1.2, loc="upper left")
+        where = {"loc": "lower left", "bbox_to_anchor": (-0.01, 0.98), "borderaxespad": 0.2, "labelspacing": 0.25}
+        panel.legend(*(p[::-1] for p in order), ncols=2, frameon=False, fontsize=SMALL, handlelength=1.2, **where)
