@@ -91,7 +91,7 @@ def test_an_unfinished_pipeline_and_an_unknown_sampler_are_one_line(study):
     assert "its scheduler is PNDMScheduler; say scheduler: LMSDiscreteScheduler or DDIMScheduler" in output
     (study.home / "models/mine/weights/vae/diffusion_pytorch_model.safetensors").unlink()
     output = study.run("dvc", "repro", fails=True)
-    assert "models/mine/weights: not a whole Stable Diffusion pipeline" in output
+    assert "models/mine/weights: no file vae/diffusion_pytorch_model.safetensors; expected a pipeline" in output
     assert "Traceback" not in output
 
 
