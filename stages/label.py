@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from scenescope import labelers, store
+from scenescope.parts import Part
 from scenescope.settings import Params, load_model_settings
-from stages.common import IMAGES, LABELS, PROMPTS, check_disk, read_images, read_table, run, workspace
+from stages.common import IMAGES, LABELS, PROMPTS, check_disk, read_images, read_table, workspace
 from stages.opening import device_named, fitting
+from stages.sharing import run_in_parts
 
 
-def label(params: Params) -> None:
+def label(params: Params, part: Part) -> None:
     target = sys.argv[1]
     folder = Path("models") / params.model
     settings = load_model_settings(folder)
@@ -29,10 +31,10 @@ def label(params: Params) -> None:
 
     with (
         fitting("label.batch_size", size),
-        workspace(LABELS / target, [PROMPTS, IMAGES, folder], [spec, size]) as scratch,
+        workspace(LABELS / target, [PROMPTS, IMAGES, folder], [spec, size], part) as scratch,
     ):
-        store.fill(scratch, shape, dtype, maps, desc=f"label {target}", batch_size=size)
+        store.fill(scratch, shape, dtype, maps, desc=f"label {target}", batch_size=size, part=part)
 
 
 if __name__ == "__main__":
-    run(label)
+    run_in_parts(label)

@@ -176,9 +176,8 @@ def replayed(
 
 def probes_of(step: int, layers: list[str]) -> Probes:
     """The map's probes of one step, counted from 1."""
-    with np.load(MAP / f"step_{step:03d}.npz") as stored:
-        parts = ({layer: stored[f"network/{layer}/{part}"] for layer in layers} for part in ("weight", "intercept"))
-        return Probes(*parts)
+    stored = store.read_npz(MAP / f"step_{step:03d}.npz")
+    return Probes(*({layer: stored[f"network/{layer}/{part}"] for layer in layers} for part in ("weight", "intercept")))
 
 
 def one_by_one(
@@ -225,7 +224,7 @@ def one_by_one(
 
 def stored_scores(layers: list[str], steps: list[int]) -> dict[str, dict[str, np.ndarray]]:
     """Scores of the test images: by target, of the probes [layers, steps, N], and of label models [steps, N]."""
-    of_map, of_sight = ([np.load(folder / f"step_{step:03d}.npz") for step in steps] for folder in (MAP, SEEN))
+    of_map, of_sight = ([store.read_npz(folder / f"step_{step:03d}.npz") for step in steps] for folder in (MAP, SEEN))
     probe = {
         target: np.stack([[at[f"network/{layer}/{target}/{metric}"] for at in of_map] for layer in layers])
         for target, metric in METRIC.items()

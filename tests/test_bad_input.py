@@ -73,6 +73,8 @@ CASES = [
         ("params.yaml", setting(key, value), [f"params.yaml: {key}: ", expected])
         for key, value, expected in [
             ("model", 3, "valid string"),
+            ("compute.engine", "spark", "'local' or 'ray'"),
+            ("compute.workers", 0, "greater than or equal to 1"),
             ("device", "gpu", "'auto', 'cpu' or 'cuda'"),
             ("prompts.source", 1, "valid string"),
             ("prompts.validation", 0, "greater than or equal to 1"),
