@@ -28,13 +28,13 @@ LABELS = Path("data/labels")
 ACTIVATIONS = Path("data/activations")
 PROBES = Path("data/probes")
 CLASSIFIED = Path("data/classify")
-SCRATCH = Path("data/.scratch")
 
 
 def run(stage: Callable[[Params], None]) -> None:
     """Run a stage on params.yaml. All of the file is checked first; bad input ends in one line and exit code 1."""
     try:
-        store.sweep(SCRATCH, owner())
+        for folder in (Path("data"), LABELS):
+            store.sweep(folder / ".scratch", owner())
         stage(load_params())
     except UserError as error:
         problem = str(error)
