@@ -67,9 +67,9 @@ def workspace(output: Path, key: str, owner: str = "", whole: bool = True) -> It
         shutil.rmtree(output)
     try:
         shutil.copytree(scratch, output, copy_function=os.link)
-    except OSError:  # a file system without hard links
+    except shutil.Error:  # a file system without hard links, or two of them
         shutil.rmtree(output, ignore_errors=True)
-        os.replace(scratch, output)
+        shutil.move(scratch, output)
     else:
         scratch.with_suffix(".done").write_text(owner)
 

@@ -39,7 +39,7 @@ def run(stage: Callable[[Params], None]) -> None:
     except UserError as error:
         problem = str(error)
     except OSError as error:  # the disk: full, read-only, gone
-        problem = f"{error.filename or Path.cwd()}: {error.strerror or error}"
+        problem = f"{error.filename or Path.cwd()}: {error.strerror or error}; mend it and run dvc repro again to go on"
     else:
         return
     print(f"error: {problem}", file=sys.stderr)

@@ -254,6 +254,6 @@ def test_an_image_of_another_size_is_named(tmp_path, monkeypatch):
     common.IMAGES.mkdir(parents=True)
     common.Image.new("RGB", (32, 64)).save(common.IMAGES / "a.png")
     (common.IMAGES / "b.png").write_bytes(b"no picture")
-    for name, told in (("a", "32 × 64 pixels, expected 64 × 64"), ("b", "not an image"), ("c", "no such file")):
+    for name, told in (("a", "32 × 64 pixels, expected 64 × 64"), ("b", "damaged, now deleted"), ("c", "no such file")):
         with pytest.raises(UserError, match=f"data/images/{name}.png: {told}"):
             common.read_images([name], 64)
