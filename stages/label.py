@@ -48,8 +48,8 @@ def say_constant(target: str) -> None:
     labels = store.open_whole(LABELS / target)
     flat = sum(int((np.ptp(store.read(labels, rows), (1, 2)) == 0).sum()) for rows in store.shards(labels))
     if flat:
-        print(f"label {target}: {flat} of {labels.shape[0]} maps are constant; correlation with them is undefined, and the")
-        print("metrics count them as such")
+        print(f"label {target}: {flat} of {labels.shape[0]} maps are constant: correlation with them is undefined, and")
+        print("the metrics count such images")
 
 
 if __name__ == "__main__":
