@@ -9,6 +9,8 @@ import pytest
 import yaml
 from conftest import Study, stages_run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def finished(done, tmp_path):

@@ -6,6 +6,8 @@ import shutil
 import pytest
 from conftest import Study
 
+pytestmark = pytest.mark.slow
+
 # A label model whose depth of every image with a given remainder is flat, or no number.
 LABELER = """
 import numpy as np
