@@ -223,6 +223,7 @@ def one_by_one(
         limits = {target: display_range(target, label) for target, label in labels.items()}
         final = read_images([name], model.image_size)
         image = {"id": name, "prompt": prompt, "seed": int(seed), "seen": {}}
+        image["thumb"] = pictures.picture_strip(final, pictures.THUMB)  # a strip, only to be looked at small, is slow
         for kind, array in arrays.items():
             latents = torch.from_numpy(store.read(array, int(row))[np.array(steps) - 1])
             shown = list(seen_by_step(model, models, latents))

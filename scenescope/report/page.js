@@ -143,6 +143,7 @@ function showFilm() {
 function go(frame) {
   chosen.frame = Math.max(0, Math.min(frames - 1, frame));
   showStep();
+  tell(); // of a step that was played, no event tells
 }
 let playing = null;
 function play(on) {
@@ -163,8 +164,7 @@ function prepareScrubber() {
     const input = make("input", { type: "radio", name: "image", value: number, "aria-label": image.prompt });
     input.checked = number === 0;
     const face = make("span");
-    face.style.backgroundImage = `url(${image.zt})`;
-    face.style.backgroundSize = `${(frames + 1) * 100}% 100%`;
+    face.style.backgroundImage = `url(${image.thumb})`;
     $("choose").append(make("label", { title: image.prompt }, input, face));
   });
   $("choose").addEventListener("change", (event) => showImage(Number(event.target.value)));
@@ -413,30 +413,60 @@ $("theme").addEventListener("click", () => {
   const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
   root.dataset.theme = dark ? "light" : "dark";
 });
-// Beside another report (see scenescope.compare): what is chosen in one is chosen in the other, where it can be.
+// Beside another report (see scenescope.compare): what is chosen in one is chosen in the other, where it can be, and
+// both are read at the same place.
+const beside = parent !== window;
 let following = false;
 function tell() {
-  if (parent !== window && !following) parent.postMessage({ scenescope: { ...chosen, image: data.images[chosen.image].id } }, "*");
+  if (!beside || following) return;
+  const state = { ...chosen, image: data.images[chosen.image].id, classified: { ...named, image: data.classified[named.image].id } };
+  parent.postMessage({ scenescope: state }, "*");
 }
 function follow(other) {
   following = true;
-  const image = data.images.findIndex((one) => one.id === other.image);
+  const find = (images, id) => images.findIndex((one) => one.id === id);
+  const image = find(data.images, other.image);
   if (other.kind !== chosen.kind) document.querySelector(`input[name="kind"][value="${other.kind}"]`)?.click();
   if (other.view !== chosen.view) document.querySelector(`input[name="view"][value="${other.view}"]`)?.click();
   if (image >= 0 && image !== chosen.image) $("choose").querySelectorAll("input")[image].click();
   if (other.frame !== chosen.frame) { play(false); go(other.frame); }
   const cell = other.cell && $(`map-${other.cell[0]}`)?.querySelector(`[data-cell="${other.cell.join(" ")}"]`);
   if (cell && other.cell.join() !== chosen.cell.join()) pick(cell);
+  if (other.classified) { // pages of before had none
+    const shown = find(data.classified, other.classified.image);
+    if (shown >= 0 && shown !== named.image) $("class-choose").querySelectorAll("input")[shown].click();
+    if (other.classified.frame !== named.frame) answerAt(other.classified.frame);
+  }
   following = false;
 }
+// A place is a section and how far into it the window's upper edge is: the same section need not be equally long.
+const sections = [...document.querySelectorAll("header, main > section, footer")];
+let led = null; // where the other page has scrolled this one
+function spans() {
+  const tops = sections.map((section) => section.getBoundingClientRect().top + scrollY);
+  return tops.map((top, i) => [top, tops[i + 1] ?? document.documentElement.scrollHeight]);
+}
+function tellPlace() {
+  if (!beside || (led !== null && Math.abs(scrollY - led) < 2)) return;
+  led = null;
+  const all = spans(), at = Math.max(0, all.findLastIndex(([top]) => top <= scrollY));
+  parent.postMessage({ scenescopePlace: [at, (scrollY - all[at][0]) / (all[at][1] - all[at][0])] }, "*");
+}
+function followTo([at, share]) {
+  const [top, end] = spans()[at] ?? [scrollY, scrollY];
+  led = Math.max(0, Math.min(top + share * (end - top), document.documentElement.scrollHeight - innerHeight));
+  scrollTo({ top: led, behavior: "instant" });
+}
 addEventListener("message", (event) => {
-  if (event.source === parent && event.data && event.data.scenescope) follow(event.data.scenescope);
+  if (event.source !== parent || !event.data) return;
+  if (event.data.scenescope) follow(event.data.scenescope);
+  if (event.data.scenescopePlace) followTo(event.data.scenescopePlace);
 });
 for (const kind of ["input", "change", "click", "keyup"]) addEventListener(kind, tell);
+addEventListener("scroll", tellPlace, { passive: true });
 
 prepareScrubber();
 prepareMap();
 prepareClassified();
 preparePrompts();
-showImage(0);
-showClassified(0);
+showImage(0).then(() => showClassified(0)); // what is seen first is decoded first

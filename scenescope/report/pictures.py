@@ -14,7 +14,7 @@ from PIL import Image
 from scenescope.figures.style import COLORMAPS, display_range
 
 SIDE, MAP_SIDE = 256, 128  # pixels of a frame
-SMALL, THUMB = 128, 64  # of a classified picture, and of the one that stands for it where it is chosen
+SMALL, THUMB = 128, 64  # of a classified picture, and of one that stands for any where it is chosen
 QUALITY = 80  # of WebP: noise takes most of the room, and nobody counts its grains
 
 
