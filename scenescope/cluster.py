@@ -12,7 +12,7 @@ import time
 
 import ray
 
-from scenescope.errors import UserError
+from scenescope.errors import UserError, of_the_disk
 
 RETRIES = 5  # of a part whose worker has died
 
@@ -59,6 +59,8 @@ def row(run: str, words: list[str]) -> dict:
         getattr(importlib.import_module(module), function)(words)
     except UserError as error:
         problem = str(error)
+    except OSError as error:
+        problem = of_the_disk(error)
     seconds = round(time.monotonic() - start, 1)
     return {"part": words, "machine": socket.gethostname(), "seconds": seconds, "problem": problem}
 

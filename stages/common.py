@@ -14,7 +14,7 @@ from PIL import Image
 
 from scenescope import store
 from scenescope.disk import check_room
-from scenescope.errors import UserError
+from scenescope.errors import UserError, of_the_disk
 from scenescope.parts import WHOLE, Part
 from scenescope.settings import Params, load_params
 
@@ -39,7 +39,7 @@ def run(stage: Callable[[Params], None]) -> None:
     except UserError as error:
         problem = str(error)
     except OSError as error:  # the disk: full, read-only, gone
-        problem = f"{error.filename or Path.cwd()}: {error.strerror or error}; mend it and run dvc repro again to go on"
+        problem = of_the_disk(error)
     else:
         return
     print(f"error: {problem}", file=sys.stderr)
