@@ -8,12 +8,14 @@ activation is a pure function of a latent, its step and its prompt, so trajector
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 
 import diffusers
 import numpy as np
 import torch
 from diffusers import SchedulerMixin, StableDiffusionPipeline
 from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from scenescope.cpu import linear_by_convolution
 from scenescope.errors import UserError
@@ -97,18 +99,22 @@ def initial_noise(seeds: list[int], shape: tuple[int, int, int]) -> Tensor:
     return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
 
-@torch.no_grad()
 def embed(model: Model, prompts: list[str]) -> Tensor:
-    """Text embeddings [N, tokens, width] of prompts, padded and cut off as Stable Diffusion does."""
-    tokenizer = model.pipeline.tokenizer
+    """Text embeddings [N, tokens, width] of prompts, padded and cut off as Stable Diffusion does. Only to be read."""
+    return _embedded(model.pipeline.tokenizer, model.pipeline.text_encoder, tuple(prompts))
+
+
+@lru_cache(maxsize=256)  # the same batches come again at every step
+@torch.no_grad()
+def _embedded(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, prompts: tuple[str, ...]) -> Tensor:
     ids = tokenizer(
-        prompts,
+        list(prompts),
         padding="max_length",
         max_length=tokenizer.model_max_length,
         truncation=True,
         return_tensors="pt",
     ).input_ids
-    return model.pipeline.text_encoder(ids.to(model.device)).last_hidden_state
+    return text_encoder(ids.to(text_encoder.device)).last_hidden_state
 
 
 def sample(model: Model, prompts: list[str], seeds: list[int]) -> Tensor:

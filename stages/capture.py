@@ -9,7 +9,8 @@ from scenescope import diffusion, store
 from scenescope.parts import Part
 from scenescope.settings import Params
 from stages.common import ACTIVATIONS, PROMPTS, TRAJECTORIES, check_disk, read_table, workspace
-from stages.opening import fitting, open_model
+from stages.devices import fitting
+from stages.opening import open_model
 from stages.sharing import run_in_parts
 
 

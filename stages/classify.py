@@ -9,7 +9,8 @@ from scenescope.bootstrap import Resamples
 from scenescope.prompts import read_classes
 from scenescope.settings import Params
 from stages.common import CLASSIFIED, check_disk, run, workspace, write_metrics
-from stages.opening import device_named, fitting, open_model
+from stages.devices import device_named, fitting
+from stages.opening import open_model
 
 
 def classify(params: Params) -> None:

@@ -33,7 +33,8 @@ from stages.common import (
     run,
     split_rows,
 )
-from stages.opening import device_named, open_model
+from stages.devices import device_named
+from stages.opening import open_model
 
 FIGURES = Path("plots/figures")
 SLIDERS = Path("plots/images")

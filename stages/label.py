@@ -10,7 +10,7 @@ from scenescope.errors import UserError
 from scenescope.parts import Part
 from scenescope.settings import Params, load_model_settings
 from stages.common import IMAGES, LABELS, PROMPTS, check_disk, read_images, read_table, workspace
-from stages.opening import device_named, fitting
+from stages.devices import device_named, fitting
 from stages.sharing import run_in_parts
 
 

@@ -12,7 +12,7 @@ from scenescope import scores, store, targets
 from scenescope.probes import linear, rank
 from scenescope.settings import Params
 from stages.common import ACTIVATIONS, LABELS, PROBES, read_table, run, split_rows, write_metrics, write_series
-from stages.opening import device_named
+from stages.devices import device_named
 
 MEMORY = 2**30  # bytes of activations held at once; as many steps are fitted side by side as fit
 

@@ -43,7 +43,8 @@ from stages.common import (
     run,
     split_rows,
 )
-from stages.opening import device_named, fitting, open_model
+from stages.devices import device_named, fitting
+from stages.opening import open_model
 
 PAGE = Path("plots/report.html")
 SERIES = Path("plots/data")

@@ -28,7 +28,8 @@ from stages.common import (
     workspace,
     write_metrics,
 )
-from stages.opening import fitting, open_model
+from stages.devices import fitting
+from stages.opening import open_model
 from stages.sharing import run_in_parts
 
 MEMORY = 2**31  # bytes of one step's features that are kept for the later passes; more are computed again

@@ -17,7 +17,8 @@ from scenescope.labelers import Labeler
 from scenescope.parts import Part
 from scenescope.settings import TARGETS, Params
 from stages.common import LABELS, PREDICTIONS, PROMPTS, SEEN, TRAJECTORIES, read_table, split_rows, workspace
-from stages.opening import device_named, fitting, open_model
+from stages.devices import device_named, fitting
+from stages.opening import open_model
 from stages.sharing import run_in_parts
 
 

@@ -12,19 +12,19 @@ from conftest import ROOT, Study
 from scenescope import store
 from scenescope.errors import UserError
 from scenescope.settings import load_model_settings, load_params
-from stages import common, opening, prompts
+from stages import common, devices, prompts
 
 
 def test_a_gpu_that_is_not_there_is_one_line(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert opening.device_named("auto") == "cpu"
+    assert devices.device_named("auto") == "cpu"
     with pytest.raises(UserError, match="device: cuda, but PyTorch sees no GPU here; use auto or cpu"):
-        opening.device_named("cuda")
+        devices.device_named("cuda")
 
 
 @pytest.mark.parametrize(("size", "advice"), [(8, "with 8 at once; set it to 4"), (1, "a GPU with more memory")])
 def test_out_of_gpu_memory_says_what_to_set(size, advice):
-    with pytest.raises(UserError) as caught, opening.fitting("generate.batch_size", size):
+    with pytest.raises(UserError) as caught, devices.fitting("generate.batch_size", size):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
     assert str(caught.value).startswith("params.yaml: generate.batch_size: out of GPU memory")
     assert advice in str(caught.value)
@@ -99,3 +99,21 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
         peaks[count] = 1024 * int(study.run(sys.executable, "-c", PEAK, "stages.capture").rsplit("peak", 1)[1])
     more = (224 - 64) * steps * tokens * channels * 2  # bytes that are captured
     assert peaks[224] - peaks[64] < more / 2, (peaks, more)
+
+
+@pytest.mark.slow
+def test_memory_of_the_whole_map_does_not_grow_with_the_number_of_images(tmp_path):
+    """The map of a study of five times as many images; what grows are labels on the layers' grids, no activations."""
+    peaks = {}
+    for count in (60, 300):
+        study = Study(tmp_path / str(count))
+        study.shrink(prompts=count, validation=4, test=20, steps=1)
+        for stage in ("prompts", "generate", *(f"label {target}" for target in ("saliency", "depth", "shading"))):
+            study.run(sys.executable, "-m", *f"stages.{stage}".split())
+        script = PEAK.replace("import resource", "import stages.ridge; stages.ridge.MEMORY = 0\nimport resource")
+        script = script.replace(
+            'runpy.run_module(sys.argv[0], run_name="__main__")', "stages.ridge.run_in_parts(stages.ridge.ridge)"
+        )
+        peaks[count] = 1024 * int(study.run(sys.executable, "-c", script, "ridge").rsplit("peak", 1)[1])
+    activations = (300 - 60) * (5 * 256 * 96 + 5 * 64 * 128 + 6 * 16 * 128) * 4  # bytes of one network's layers
+    assert peaks[300] - peaks[60] < activations / 2, (peaks, activations)
