@@ -238,7 +238,7 @@ def test_a_server_that_dies_while_pushing_is_said_and_a_retry_completes(author, 
 
 
 def test_activations_can_stay_local(author, s3, tmp_path):
-    """push: false changes no hash. Who pulls is told what is missing, and repro computes that alone, when it is read."""
+    """push: false changes no hash; who pulls is told what is missing, and repro computes that alone when it is read."""
     sender, second = Clone(author, tmp_path / "sender"), Clone(author, tmp_path / "second")
     shutil.copytree(author.home / ".dvc/cache", sender.home / ".dvc/cache")
     url = s3.bucket("local")
