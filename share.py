@@ -1,14 +1,18 @@
-"""List what has been run here, with sizes: python share.py. Send it to the team's remote: python share.py push.
+"""What a team shares, every run of it: python share.py lists it with sizes, `push` sends it, `pull` fetches a commit's.
 
 `dvc push --run-cache` sends the outputs of the workspace, but of all other runs only the records (DVC 3.67), and never
 a metric or curve that is in git. A teammate would find the record of your run without its files, and compute it again.
 """
 
 import argparse
+import logging
+import os
+import warnings
 from collections import defaultdict
 from pathlib import Path
 
 import yaml
+from dvc.config import NoRemoteError
 from dvc.exceptions import DvcException
 from dvc.repo import Repo, lock_repo
 from dvc_data.hashfile import load
@@ -30,6 +34,11 @@ def sizes(repo: Repo) -> dict[str, dict[str, int]]:
     return found
 
 
+def kept(repo: Repo) -> set[str]:
+    """The outputs that dvc.yaml says are not to be sent."""
+    return {out.def_path for out in repo.index.outs if not out.can_push}
+
+
 def readable(size: int) -> str:
     for unit in ("B", "kB", "MB"):
         if size < 1000:
@@ -38,26 +47,16 @@ def readable(size: int) -> str:
     return f"{size:,.1f} GB"
 
 
-def table(found: dict[str, dict[str, int]], kept: set[str]) -> str:
-    lines = [f"{'output':<40}{'versions':>10}{'size':>12}"]
+def show(repo: Repo) -> dict[str, dict[str, int]]:
+    """Print what is here, an output a line. Returns what of it is shared, as ``sizes`` does."""
+    found, stay = sizes(repo), kept(repo)
+    print(f"{'output':<40}{'versions':>10}{'size':>12}")
     for path, versions in sorted(found.items()):
-        note = "  stays here (push: false)" if path in kept else ""
-        lines.append(f"{path:<40}{len(versions):>10}{readable(sum(versions.values())):>12}{note}")
-    total = sum(sum(versions.values()) for path, versions in found.items() if path not in kept)
-    lines.append(f"{'all that is shared':<50}{readable(total):>12}")
-    return "\n".join(lines)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("action", nargs="?", choices=["list", "push"], default="list")
-    action = parser.parse_args().action
-    with Repo() as repo:
-        found = sizes(repo)
-        kept = {out.def_path for out in repo.index.outs if not out.can_push}
-        print(table(found, kept))
-        if action == "push":
-            push(repo, {md5 for path, versions in found.items() if path not in kept for md5 in versions})
+        note = "  stays here (push: false)" if path in stay else ""
+        print(f"{path:<40}{len(versions):>10}{readable(sum(versions.values())):>12}{note}")
+    shared = {path: versions for path, versions in found.items() if path not in stay}
+    print(f"{'all that is shared':<50}{readable(sum(sum(versions.values()) for versions in shared.values())):>12}")
+    return shared
 
 
 def objects(repo: Repo, md5: str) -> set[HashInfo]:
@@ -66,18 +65,67 @@ def objects(repo: Repo, md5: str) -> set[HashInfo]:
     return {obj.hash_info, *(inner for _, _, inner in obj)} if isinstance(obj, Tree) else {obj.hash_info}
 
 
-def push(repo: Repo, outputs: set[str]) -> None:
-    """Files first, then the records: whoever finds a record finds its files."""
+def push(repo: Repo) -> str:
+    """Files first, then the records: whoever finds a record finds its files. Returns what there is to say."""
+    outputs = {md5 for versions in show(repo).values() for md5 in versions}
+    with lock_repo(repo):
+        done = repo.cloud.push(set().union(*(objects(repo, md5) for md5 in outputs)))
+        if done.failed:
+            raise DvcException(f"{len(done.failed)} files were not sent")
+        records = repo.stage_cache.push(None)
+    return f"{len(done.transferred)} files sent that were not there yet, and the records of {len(records)} stages"
+
+
+def pull(repo: Repo) -> str:
+    """The results of the commit, but for what is not sent: DVC would call their absence an error."""
+    repo.pull(allow_missing=True)
+    stay = kept(repo)
+    missing = {out.def_path for out in repo.index.outs if out.use_cache and not out.exists}
+    if missing - stay:
+        raise DvcException(
+            f"not on the remote: {', '.join(sorted(missing - stay))}; whoever ran this has not pushed it"
+        )
+    apart = [f"but for {path}, which is not sent (push: false): dvc repro makes it again" for path in sorted(missing)]
+    return "\n".join(["all results of this commit are here", *apart])
+
+
+class Troubles(logging.Handler):
+    """What DVC only logs, such as a record that did not arrive: kept, as a push that lacks it is no success."""
+
+    def __init__(self):
+        super().__init__(logging.ERROR)
+        self.seen = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.seen.append(record.exc_info[1] if record.exc_info else record.getMessage())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("action", nargs="?", choices=["list", "push", "pull"], default="list")
+    action = {"list": show, "push": push, "pull": pull}[parser.parse_args().action]
+    troubles = Troubles()
+    for name in ("dvc", "dvc_data", "dvc_objects"):
+        logging.getLogger(name).handlers = [troubles]
+    # Of a server that is down boto makes sure four times for every file, which takes minutes.
+    os.environ.setdefault("AWS_MAX_ATTEMPTS", "2")
+    warnings.filterwarnings("ignore", message="coroutine .* was never awaited")  # how s3fs leaves a failed connection
     try:
-        with lock_repo(repo):
-            done = repo.cloud.push(set().union(*(objects(repo, md5) for md5 in outputs)))
-            if done.failed:
-                raise DvcException(f"{len(done.failed)} files were not sent")
-            records = repo.push(run_cache=True)
+        with Repo() as repo:
+            said = action(repo)
+        if troubles.seen:
+            raise DvcException("not everything arrived")
+    except NoRemoteError:
+        raise SystemExit("error: no remote yet; dvc remote add -d team s3://bucket/folder sets one") from None
     except Exception as error:  # whatever the client of this kind of remote raises
-        told = f"{error or type(error).__name__}" + (f": {error.__cause__}" if error.__cause__ else "")
-        raise SystemExit(f"{told}\nWhat has arrived stays; run the same command again to send the rest.") from None
-    print(f"{len(done.transferred) + records} files and records sent")
+        # What DVC logs comes first in time, and is the reason; what it raises afterwards only counts.
+        reason = (troubles.seen or [error])[0]
+        told = f"{reason or type(reason).__name__}" + (f": {reason.__cause__}" if reason.__cause__ else "")
+        raise SystemExit(
+            f"error: {told}\nWhat has arrived stays: once this is mended, the same command does the rest."
+        ) from None
+    if isinstance(said, str):
+        print(said)
 
 
 if __name__ == "__main__":

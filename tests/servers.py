@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from functools import cached_property
 from pathlib import Path
 
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
@@ -76,6 +77,7 @@ class S3(Server):
         )
         self.wait_until(self.writable)
 
+    @cached_property
     def client(self):
         import botocore.session
         from botocore.config import Config
@@ -96,20 +98,20 @@ class S3(Server):
         try:
             if "ready" not in self.buckets():
                 self.bucket("ready")
-            self.client().put_object(Bucket="ready", Key="ready", Body=b"ready")
+            self.client.put_object(Bucket="ready", Key="ready", Body=b"ready")
         except (BotoCoreError, ClientError):
             return False
         return True
 
     def buckets(self) -> list[str]:
-        return [bucket["Name"] for bucket in self.client().list_buckets()["Buckets"]]
+        return [bucket["Name"] for bucket in self.client.list_buckets()["Buckets"]]
 
     def bucket(self, name: str) -> str:
-        self.client().create_bucket(Bucket=name)
+        self.client.create_bucket(Bucket=name)
         return f"s3://{name}/study"
 
     def keys(self, bucket: str) -> set[str]:
-        pages = self.client().get_paginator("list_objects_v2").paginate(Bucket=bucket)
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
         return {found["Key"] for page in pages for found in page.get("Contents", [])}
 
 
