@@ -47,16 +47,19 @@ def readable(size: int) -> str:
     return f"{size:,.1f} GB"
 
 
-def show(repo: Repo) -> dict[str, dict[str, int]]:
-    """Print what is here, an output a line. Returns what of it is shared, as ``sizes`` does."""
-    found, stay = sizes(repo), kept(repo)
-    print(f"{'output':<40}{'versions':>10}{'size':>12}")
+def table(found: dict[str, dict[str, int]], stay: set[str]) -> str:
+    """A line an output, and the sum of what is shared."""
+    lines = [f"{'output':<40}{'versions':>10}{'size':>12}"]
     for path, versions in sorted(found.items()):
         note = "  stays here (push: false)" if path in stay else ""
-        print(f"{path:<40}{len(versions):>10}{readable(sum(versions.values())):>12}{note}")
-    shared = {path: versions for path, versions in found.items() if path not in stay}
-    print(f"{'all that is shared':<50}{readable(sum(sum(versions.values()) for versions in shared.values())):>12}")
-    return shared
+        lines.append(f"{path:<40}{len(versions):>10}{readable(sum(versions.values())):>12}{note}")
+    total = sum(sum(versions.values()) for path, versions in found.items() if path not in stay)
+    lines.append(f"{'all that is shared':<50}{readable(total):>12}")
+    return "\n".join(lines)
+
+
+def listing(repo: Repo) -> str:
+    return table(sizes(repo), kept(repo))
 
 
 def objects(repo: Repo, md5: str) -> set[HashInfo]:
@@ -66,8 +69,10 @@ def objects(repo: Repo, md5: str) -> set[HashInfo]:
 
 
 def push(repo: Repo) -> str:
-    """Files first, then the records: whoever finds a record finds its files. Returns what there is to say."""
-    outputs = {md5 for versions in show(repo).values() for md5 in versions}
+    """Files first, then the records: whoever finds a record finds its files."""
+    found, stay = sizes(repo), kept(repo)
+    print(table(found, stay), flush=True)
+    outputs = {md5 for path, versions in found.items() if path not in stay for md5 in versions}
     with lock_repo(repo):
         done = repo.cloud.push(set().union(*(objects(repo, md5) for md5 in outputs)))
         if done.failed:
@@ -78,6 +83,7 @@ def push(repo: Repo) -> str:
 
 def pull(repo: Repo) -> str:
     """The results of the commit, but for what is not sent: DVC would call their absence an error."""
+    repo.cloud.get_remote(command="pull")  # raises at once if there is none
     repo.pull(allow_missing=True)
     stay = kept(repo)
     missing = {out.def_path for out in repo.index.outs if out.use_cache and not out.exists}
@@ -103,7 +109,7 @@ class Troubles(logging.Handler):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("action", nargs="?", choices=["list", "push", "pull"], default="list")
-    action = {"list": show, "push": push, "pull": pull}[parser.parse_args().action]
+    action = {"list": listing, "push": push, "pull": pull}[parser.parse_args().action]
     troubles = Troubles()
     for name in ("dvc", "dvc_data", "dvc_objects"):
         logging.getLogger(name).handlers = [troubles]
@@ -120,12 +126,13 @@ def main() -> None:
     except Exception as error:  # whatever the client of this kind of remote raises
         # What DVC logs comes first in time, and is the reason; what it raises afterwards only counts.
         reason = (troubles.seen or [error])[0]
-        told = f"{reason or type(reason).__name__}" + (f": {reason.__cause__}" if reason.__cause__ else "")
+        told = (str(reason) or type(reason).__name__).splitlines()[0] + (
+            f": {reason.__cause__}" if reason.__cause__ else ""
+        )
         raise SystemExit(
             f"error: {told}\nWhat has arrived stays: once this is mended, the same command does the rest."
         ) from None
-    if isinstance(said, str):
-        print(said)
+    print(said)
 
 
 if __name__ == "__main__":
