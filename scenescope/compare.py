@@ -36,8 +36,9 @@ def compare(a: str, b: str) -> Path:
     page = environment.get_template("compare.html").render(
         a=a,
         b=b,
-        params={key: change for changes in params.values() for key, change in changes.items()},
-        metrics={file: changed(values) for file, values in metrics.items()},
+        # In order of their names: DVC answers in another order every time.
+        params={key: changes[key] for changes in params.values() for key in sorted(changes)},
+        metrics={file: changed(dict(sorted(values.items()))) for file, values in sorted(metrics.items())},
         maps=map_difference(*maps),
     )
     FOLDER.mkdir(exist_ok=True)

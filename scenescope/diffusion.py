@@ -15,6 +15,7 @@ import torch
 from diffusers import SchedulerMixin, StableDiffusionPipeline
 from torch import Tensor
 
+from scenescope.cpu import linear_by_convolution
 from scenescope.errors import UserError
 from scenescope.layers import Layer, attention_layers, listening
 
@@ -83,7 +84,9 @@ def open_model(
                 raise UserError(f"{source}: {part}: {name} holds numbers that are not finite; is the file damaged?")
     if scheduler:
         pipeline.scheduler = getattr(diffusers, scheduler).from_config(pipeline.scheduler.config)
-    return Model(pipeline.to(device), image_size, steps, guidance)
+    pipeline.to(device)
+    linear_by_convolution(pipeline.unet)
+    return Model(pipeline, image_size, steps, guidance)
 
 
 def initial_noise(seeds: list[int], shape: tuple[int, int, int]) -> Tensor:

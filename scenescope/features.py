@@ -12,6 +12,7 @@ import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor, nn
 
+from scenescope.cpu import linear_by_convolution
 from scenescope.diffusion import Model
 
 
@@ -53,6 +54,7 @@ def with_shuffled_weights(model: Model, seed: int) -> Model:
 
 
 def _with_unet(model: Model, unet: nn.Module) -> Model:
-    unet = unet.to(model.device, model.unet.dtype).eval()
+    unet = nn.Module.to(unet, model.device, model.unet.dtype).eval()  # Diffusers' own warns of every change of dtype
+    linear_by_convolution(unet)
     parts = {**model.pipeline.components, "unet": unet}
     return replace(model, pipeline=StableDiffusionPipeline(**parts, requires_safety_checker=False))

@@ -43,6 +43,11 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+class Compute(Strict):
+    engine: Literal["local", "ray"]
+    workers: Count
+
+
 class Prompts(Strict):
     source: str
     validation: Count
@@ -112,6 +117,7 @@ class Params(Strict):
 
     model: str
     device: Literal["auto", "cpu", "cuda"]
+    compute: Compute
     prompts: Prompts
     labels: Labels
     generate: Batched

@@ -6,12 +6,14 @@ import numpy as np
 import torch
 
 from scenescope import diffusion, store
+from scenescope.parts import Part
 from scenescope.settings import Params
-from stages.common import ACTIVATIONS, PROMPTS, TRAJECTORIES, check_disk, read_table, run, workspace
+from stages.common import ACTIVATIONS, PROMPTS, TRAJECTORIES, check_disk, read_table, workspace
 from stages.opening import fitting, open_model
+from stages.sharing import run_in_parts
 
 
-def capture(params: Params) -> None:
+def capture(params: Params, part: Part) -> None:
     prompts = read_table()["prompt"].tolist()
     model = open_model(params.model, params.device)
     (layer,) = [layer for layer in model.layers if layer.name == params.probe.layer]
@@ -28,12 +30,19 @@ def capture(params: Params) -> None:
     depends = [PROMPTS, TRAJECTORIES, Path("models") / params.model]
     with (
         fitting("capture.batch_size", size),
-        workspace(ACTIVATIONS, depends, [params.probe.layer, size, str(model.device)]) as folder,
+        workspace(ACTIVATIONS, depends, [params.probe.layer, size, str(model.device)], part) as folder,
     ):
         store.fill(
-            folder, shape, "float16", activations, desc=f"capture {layer.name}", batch_size=size, columns_apart=True
+            folder,
+            shape,
+            "float16",
+            activations,
+            desc=f"capture {layer.name}",
+            batch_size=size,
+            columns_apart=True,
+            part=part,
         )
 
 
 if __name__ == "__main__":
-    run(capture)
+    run_in_parts(capture)

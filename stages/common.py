@@ -14,7 +14,8 @@ from PIL import Image
 
 from scenescope import store
 from scenescope.disk import check_room
-from scenescope.errors import UserError
+from scenescope.errors import UserError, of_the_disk
+from scenescope.parts import WHOLE, Part
 from scenescope.settings import Params, load_params
 
 PROMPTS = Path("data/prompts.csv")
@@ -32,16 +33,32 @@ CLASSIFIED = Path("data/classify")
 def run(stage: Callable[[Params], None]) -> None:
     """Run a stage on params.yaml. All of the file is checked first; bad input ends in one line and exit code 1."""
     try:
+        for folder in (Path("data"), LABELS):
+            store.sweep(folder / ".scratch", owner())
         stage(load_params())
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+        problem = str(error)
+    except OSError as error:  # the disk: full, read-only, gone
+        problem = of_the_disk(error)
+    else:
+        return
+    print(f"error: {problem}", file=sys.stderr)
+    raise SystemExit(1)
 
 
-def workspace(output: Path, depends: list[Path], values: Any) -> AbstractContextManager[Path]:
-    """Scratch that becomes ``output``, resumable while the files depended on, the code and the values stay the same."""
+def owner() -> str:
+    """The stage that runs, with its target if it has one, but whichever part of it."""
+    words = [Path(sys.argv[0]).stem, *sys.argv[1:]]
+    return " ".join(words[: words.index("--part")] if "--part" in words else words)
+
+
+def workspace(output: Path, depends: list[Path], values: Any, part: Part = WHOLE) -> AbstractContextManager[Path]:
+    """Scratch that becomes ``output``, resumable while the files depended on, the code and the values stay the same.
+
+    Of a part that is not the whole, it stays scratch.
+    """
     key = store.fingerprint([*depends, Path("scenescope"), Path("stages")], values)
-    return store.workspace(output, key)
+    return store.workspace(output, key, owner(), part.whole)
 
 
 def check_disk(output: Path, shape: tuple[int, ...], dtype: str) -> None:
@@ -62,8 +79,11 @@ def read_images(prompt_ids: list[str], size: int) -> np.ndarray:
         try:
             image = np.asarray(Image.open(file).convert("RGB"))
         except OSError as error:
-            problem = "no such file" if isinstance(error, FileNotFoundError) else "not an image that can be read"
-            raise UserError(f"{file}: {problem}; run dvc repro generate") from None
+            problem = "no such file"
+            if not isinstance(error, FileNotFoundError):
+                problem = "damaged, now deleted"
+                file.unlink()
+            raise UserError(f"{file}: {problem}; run dvc repro again") from None
         if image.shape[:2] != (size, size):
             raise UserError(f"{file}: {image.shape[1]} × {image.shape[0]} pixels, expected {size} × {size}")
         images.append(image)

@@ -3,41 +3,43 @@
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
 from scenescope import diffusion, store
+from scenescope.parts import Part
 from scenescope.settings import Params
-from stages.common import IMAGES, PREDICTIONS, PROMPTS, TRAJECTORIES, check_disk, read_table, run, workspace
+from stages.common import IMAGES, PREDICTIONS, PROMPTS, TRAJECTORIES, check_disk, read_table, workspace
 from stages.opening import fitting, open_model
+from stages.sharing import run_in_parts
 
 
-def generate(params: Params) -> None:
+def generate(params: Params, part: Part) -> None:
     table = read_table()
-    prompts, seeds = table["prompt"].tolist(), table["seed"].tolist()
+    prompts, seeds, names = (table[column].tolist() for column in ("prompt", "seed", "prompt_id"))
     model = open_model(params.model, params.device)
     size = params.generate.batch_size
     latent, count = model.latent_shape, len(table)
     check_disk(TRAJECTORIES, (count, 2 * model.steps + 1, *latent), "float32")
 
-    def both(rows: slice) -> tuple[np.ndarray, ...]:
-        sampled = diffusion.sample_with_predictions(model, prompts[rows], seeds[rows])
-        return tuple(latents.cpu().numpy() for latents in sampled)
-
     depends = [PROMPTS, Path("models") / params.model]
     values = [size, str(model.device)]
-    with fitting("generate.batch_size", size):
-        with workspace(TRAJECTORIES, depends, values) as passed, workspace(PREDICTIONS, depends, values) as aimed:
-            shapes = {passed: (count, model.steps + 1, *latent), aimed: (count, model.steps, *latent)}
-            store.fill_together(shapes, "float32", both, desc="generate", batch_size=size)
+    with (
+        fitting("generate.batch_size", size),
+        workspace(TRAJECTORIES, depends, values, part) as passed,
+        workspace(PREDICTIONS, depends, values, part) as aimed,
+        workspace(IMAGES, depends, values, part) as images,
+    ):
 
-        latents = store.open_whole(TRAJECTORIES)
-        with workspace(IMAGES, depends, values) as folder:
-            for rows in store.batches(slice(0, len(table)), size):
-                images = diffusion.decode(model, torch.from_numpy(store.read(latents, (rows, -1))))
-                for name, image in zip(table["prompt_id"][rows], images, strict=True):
-                    Image.fromarray(image).save(folder / f"{name}.png")
+        def both(rows: slice) -> tuple[np.ndarray, ...]:
+            trajectories, predictions = diffusion.sample_with_predictions(model, prompts[rows], seeds[rows])
+            # Images before latents: the rows of a shard that is there have theirs.
+            for name, image in zip(names[rows], diffusion.decode(model, trajectories[:, -1]), strict=True):
+                Image.fromarray(image).save(images / f"{name}.png")
+            return trajectories.cpu().numpy(), predictions.cpu().numpy()
+
+        shapes = {passed: (count, model.steps + 1, *latent), aimed: (count, model.steps, *latent)}
+        store.fill_together(shapes, "float32", both, desc="generate", batch_size=size, part=part)
 
 
 if __name__ == "__main__":
-    run(generate)
+    run_in_parts(generate)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from scenescope import classes
+from scenescope import classes, store
 from scenescope.bootstrap import Resamples
 from scenescope.onset import Onset, headline, tabulate
 from scenescope.settings import TARGETS, Params, load_model_settings
@@ -48,7 +48,7 @@ def classified(resamples: int, seed: int, steps: int) -> dict[str, Onset]:
 
 def series(folder: Path, name: str) -> dict[str, np.ndarray]:
     """By target, the scores [steps, test images] that every step's file has under a name."""
-    steps = [np.load(file) for file in sorted(folder.glob("step_*.npz"))]
+    steps = [store.read_npz(file) for file in sorted(folder.glob("step_*.npz"))]
     return {
         target: np.stack([found[name.format(target=target, score=score)] for found in steps])
         for target, score in SCORE.items()

@@ -7,13 +7,15 @@ from pathlib import Path
 import torch
 
 from scenescope import diffusion
+from scenescope.cpu import keep_pages
 from scenescope.errors import UserError
 from scenescope.settings import AUTO, load_model_settings
 
 
 def device_named(name: str) -> str:
-    """The device that ``device: auto`` means on this machine, set to compute float32 as float32."""
+    """The device that ``device: auto`` means on this machine, set to compute float32 as float32, and fast."""
     torch.backends.cudnn.allow_tf32 = False  # or convolutions on a GPU would round to 10 bits
+    keep_pages()
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():

@@ -2,6 +2,7 @@
 
 The probes on the page are the map's, ridge: they are those of ``onset``, and every layer has one. Of the test images
 that it shows, the page replays every step; thresholds of masks are chosen anew on validation images, as in the map.
+Classified images are decoded from the latents that the classifier's stage keeps.
 
 The page holds neither a date nor the commit at which it was made: the same inputs must give the same bytes, and a
 run starts before its results are committed. It names instead the MD5 that dvc.lock has of one of its inputs, and the
@@ -25,17 +26,29 @@ from scenescope import diffusion, labelers, scores, store
 from scenescope.figures.style import SCORE_NAMES, display_range
 from scenescope.labelers import Labeler
 from scenescope.report import charts, pictures, study, words
+from scenescope.report.page import KEPT_FREE, LIMIT, render
 from scenescope.report.page import fitting as fitting_page
-from scenescope.report.page import render
 from scenescope.report.replay import Probes, masks, predicted, seen_by_step, shown_steps
 from scenescope.settings import TARGETS, Params, load_model_settings
 from scenescope.tables import METRIC, layer_table, score_table
-from stages.common import LABELS, MAP, PREDICTIONS, SEEN, TRAJECTORIES, read_images, read_table, run, split_rows
+from stages.common import (
+    CLASSIFIED,
+    LABELS,
+    MAP,
+    PREDICTIONS,
+    SEEN,
+    TRAJECTORIES,
+    read_images,
+    read_table,
+    run,
+    split_rows,
+)
 from stages.opening import device_named, fitting, open_model
 
 PAGE = Path("plots/report.html")
 SERIES = Path("plots/data")
 MADE_FROM = SERIES / "by_step.csv"  # what the probes and the map found: it changes with nearly everything
+WORDS = {"prompt_id": str, "prompt": str, "class": str, "name": str}  # and none of them a missing number
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "zarr", "dvc")
 
 
@@ -59,6 +72,12 @@ def report(params: Params) -> None:
         json.loads(Path(f"metrics/{name}.json").read_text()) for name in ("onset", "ridge", "classify")
     )
 
+    top, settled = (
+        pd.read_csv(CLASSIFIED / f"{name}.csv", dtype=WORDS, keep_default_na=False, na_values=empty)
+        for name, empty in (("top5", {}), ("settled", {"zt": "", "x0": ""}))  # empty: it never settled
+    )
+    class_names, answered = study.answers(top, settled, steps)
+
     layers = layer_table(model)
     data = {
         "model": params.model,
@@ -74,6 +93,8 @@ def report(params: Params) -> None:
         "colours": {name: pictures.colour_table(name) for name in ("viridis", "RdBu")},
         "prompts": table[["prompt_id", "prompt", "seed", "split"]].to_numpy().tolist(),
         "images": [],
+        "classes": class_names,
+        "classified": [],
     }
     told = {
         "model": params.model,
@@ -106,6 +127,7 @@ def report(params: Params) -> None:
         "made_from": (MADE_FROM.name, hashlib.md5(MADE_FROM.read_bytes()).hexdigest()),
         "asked": len(chosen),
         "shown": 0,
+        "shown_classified": 0,
     }
     # Leaf by leaf: the page shows all of params.yaml, and depends on it.
     told["settings"] = {
@@ -144,8 +166,11 @@ def report(params: Params) -> None:
     with fitting("capture.batch_size", size):
         found = replayed(model, table, rows["validation"], chosen, steps, size)
         images = one_by_one(model, models, table, chosen, steps, found)
-        data["images"] = fitting_page(images, rest=len(render(told, data).encode()))
+        data["images"] = fitting_page(images, rest=len(render(told, data).encode()), limit=LIMIT - KEPT_FREE)
     told["shown"] = len(data["images"])
+    more = with_pictures(model, answered, study.in_turns(settled["class"]), steps)
+    data["classified"] = fitting_page(more, rest=len(render(told, data).encode()))
+    told["shown_classified"] = len(data["classified"])
     write(PAGE, render(told, data))
 
 
@@ -176,9 +201,8 @@ def replayed(
 
 def probes_of(step: int, layers: list[str]) -> Probes:
     """The map's probes of one step, counted from 1."""
-    with np.load(MAP / f"step_{step:03d}.npz") as stored:
-        parts = ({layer: stored[f"network/{layer}/{part}"] for layer in layers} for part in ("weight", "intercept"))
-        return Probes(*parts)
+    stored = store.read_npz(MAP / f"step_{step:03d}.npz")
+    return Probes(*({layer: stored[f"network/{layer}/{part}"] for layer in layers} for part in ("weight", "intercept")))
 
 
 def one_by_one(
@@ -198,6 +222,7 @@ def one_by_one(
         limits = {target: display_range(target, label) for target, label in labels.items()}
         final = read_images([name], model.image_size)
         image = {"id": name, "prompt": prompt, "seed": int(seed), "seen": {}}
+        image["thumb"] = pictures.picture_strip(final, pictures.THUMB)  # a strip, only to be looked at small, is slow
         for kind, array in arrays.items():
             latents = torch.from_numpy(store.read(array, int(row))[np.array(steps) - 1])
             shown = list(seen_by_step(model, models, latents))
@@ -223,9 +248,21 @@ def one_by_one(
         yield image
 
 
+def with_pictures(model: diffusion.Model, answered: list[dict], rows: np.ndarray, steps: list[int]) -> Iterator[dict]:
+    """The classified images of these rows, each with its pictures: a strip of either kind, and the finished one."""
+    arrays = {"zt": store.open_whole(CLASSIFIED / "trajectories"), "x0": store.open_whole(CLASSIFIED / "predictions")}
+    for row in tqdm(rows, desc="report: classified"):
+        image = dict(answered[row])
+        latents = {kind: torch.from_numpy(store.read(array, int(row))) for kind, array in arrays.items()}
+        for kind, of in latents.items():
+            image[kind] = pictures.picture_strip(diffusion.decode(model, of[np.array(steps) - 1]), pictures.SMALL)
+        image["thumb"] = pictures.picture_strip(diffusion.decode(model, latents["zt"][-1:]), pictures.THUMB)
+        yield image
+
+
 def stored_scores(layers: list[str], steps: list[int]) -> dict[str, dict[str, np.ndarray]]:
     """Scores of the test images: by target, of the probes [layers, steps, N], and of label models [steps, N]."""
-    of_map, of_sight = ([np.load(folder / f"step_{step:03d}.npz") for step in steps] for folder in (MAP, SEEN))
+    of_map, of_sight = ([store.read_npz(folder / f"step_{step:03d}.npz") for step in steps] for folder in (MAP, SEEN))
     probe = {
         target: np.stack([[at[f"network/{layer}/{target}/{metric}"] for at in of_map] for layer in layers])
         for target, metric in METRIC.items()

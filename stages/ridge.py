@@ -12,6 +12,7 @@ from tqdm import tqdm
 from scenescope import diffusion, features, scores, store
 from scenescope.errors import UserError
 from scenescope.labels import references, streamed_scale, taken
+from scenescope.parts import Part
 from scenescope.probes.map import Batches, Features, Split, Task, step_map
 from scenescope.probes.table import headline, tabulate
 from scenescope.prompts import split_prompts
@@ -23,19 +24,19 @@ from stages.common import (
     PROMPTS,
     TRAJECTORIES,
     read_table,
-    run,
     split_rows,
     workspace,
     write_metrics,
 )
 from stages.opening import fitting, open_model
+from stages.sharing import run_in_parts
 
 MEMORY = 2**31  # bytes of one step's features that are kept for the later passes; more are computed again
 LABEL_ROWS = 32  # images whose labels are read at once
 Read = Callable[[np.ndarray], Features]  # the features of some rows
 
 
-def ridge(params: Params) -> None:
+def ridge(params: Params, part: Part) -> None:
     table = read_table()
     model = open_model(params.model, params.device)
     size = params.ridge.batch_size
@@ -75,11 +76,18 @@ def ridge(params: Params) -> None:
         return read
 
     depends = [PROMPTS, TRAJECTORIES, PREDICTIONS, LABELS, Path("models") / params.model]
-    values = [params.ridge.folds, params.ridge.penalties, params.ridge.splits, params.ridge.seed, size]
-    with fitting("ridge.batch_size", size), workspace(MAP, depends, [*values, str(model.device)]) as folder:
-        for step in tqdm(range(model.steps), desc="map"):
+    values = [
+        params.ridge.folds,
+        params.ridge.penalties,
+        params.ridge.splits,
+        params.ridge.seed,
+        size,
+        str(model.device),
+    ]
+    with fitting("ridge.batch_size", size), workspace(MAP, depends, values, part) as folder:
+        for step in tqdm(part.of(range(model.steps)), desc="map"):
             file = folder / f"step_{step + 1:03d}.npz"
-            if file.exists():
+            if store.has_npz(file):
                 continue
             found = mean_map(task, splits[0], side)
             for read, of in (
@@ -95,7 +103,9 @@ def ridge(params: Params) -> None:
                         found[f"{name}/intercept"] = solution.intercept[: len(TARGETS)].float().cpu().numpy()
             store.write_npz(file, found)
 
-    steps = [dict(np.load(file)) for file in sorted(MAP.glob("step_*.npz"))]
+    if not part.whole:
+        return
+    steps = [store.read_npz(file) for file in sorted(MAP.glob("step_*.npz"))]
     map_table = tabulate(steps, params.scores.resamples, params.scores.seed)
     path = Path("plots/data/layer_step.csv")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -175,4 +185,4 @@ def mean_map(task: Task, split: Split, grid: int) -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
-    run(ridge)
+    run_in_parts(ridge)

@@ -14,12 +14,14 @@ from tqdm import tqdm
 
 from scenescope import diffusion, labelers, scores, store
 from scenescope.labelers import Labeler
+from scenescope.parts import Part
 from scenescope.settings import TARGETS, Params
-from stages.common import LABELS, PREDICTIONS, PROMPTS, SEEN, TRAJECTORIES, read_table, run, split_rows, workspace
+from stages.common import LABELS, PREDICTIONS, PROMPTS, SEEN, TRAJECTORIES, read_table, split_rows, workspace
 from stages.opening import device_named, fitting, open_model
+from stages.sharing import run_in_parts
 
 
-def see(params: Params) -> None:
+def see(params: Params, part: Part) -> None:
     folder = Path("models") / params.model
     model = open_model(params.model, params.device)
     specs = {target: getattr(params.labels, target) for target in TARGETS}
@@ -31,10 +33,12 @@ def see(params: Params) -> None:
 
     depends = [PROMPTS, TRAJECTORIES, PREDICTIONS, LABELS, folder]
     batches = [test[rows] for rows in store.batches(slice(0, len(test)), size)]
-    with fitting("onset.batch_size", size), workspace(SEEN, depends, [specs, size, str(model.device)]) as scratch:
-        todo = [step for step in range(model.steps) if not step_file(scratch, step).exists()]
-        done = (model.steps - len(todo)) * len(test)
-        with tqdm(total=model.steps * len(test), initial=done, desc="see") as progress:
+    values = [specs, size, str(model.device)]
+    with fitting("onset.batch_size", size), workspace(SEEN, depends, values, part) as scratch:
+        mine = part.of(range(model.steps))
+        todo = [step for step in mine if not store.has_npz(step_file(scratch, step))]
+        done = (len(mine) - len(todo)) * len(test)
+        with tqdm(total=len(mine) * len(test), initial=done, desc="see") as progress:
             for step in todo:
                 parts = []
                 for rows in batches:
@@ -70,4 +74,4 @@ def step_file(folder: Path, step: int) -> Path:
 
 
 if __name__ == "__main__":
-    run(see)
+    run_in_parts(see)

@@ -1,5 +1,9 @@
-"""What tests share: a study of their own, small, in a repository of its own."""
+"""What tests share: a study of their own, small, in a repository of its own; and a browser that is watched.
 
+The browser is the Chromium that the environment variable CHROMIUM names, or the one on the PATH.
+"""
+
+import copy
 import os
 import shutil
 import subprocess
@@ -11,6 +15,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 
 # A busy machine is not a failure; and what lands is judged on the same examples every time.
 hypothesis.settings.register_profile("scenescope", deadline=None, derandomize="CI" in os.environ)
@@ -81,6 +86,13 @@ class Study:
                 path.unlink(missing_ok=True)
         self.commit("small")
 
+    def copied(self, home: Path) -> "Study":
+        """The same study in another folder, with all that has been run."""
+        shutil.copytree(self.home, home, symlinks=True)
+        other = copy.copy(self)
+        other.home = home
+        return other
+
     def commit(self, message: str) -> None:
         self.run("git", "add", "-A")
         self.run("git", "commit", "-q", "--allow-empty", "-m", message)
@@ -107,3 +119,48 @@ def done(tmp_path_factory):
     output = study.run("dvc", "repro")
     study.commit("results")
     return study, output
+
+
+@pytest.fixture(scope="session")
+def browser():
+    if not CHROMIUM:
+        pytest.skip("no Chromium: neither the variable CHROMIUM nor the PATH names one (Debian: apt install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        root = hasattr(os, "geteuid") and os.geteuid() == 0  # which Chromium's sandbox refuses
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"] if root else [])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def watched(browser):
+    """Opens the first of some files at a width. At the end, nothing was complained of, and nothing else was fetched."""
+    contexts, problems, requests, allowed = [], [], set(), set()
+
+    def opened(files, width=1440, **how):
+        addresses = [file.as_uri() for file in files]
+        allowed.update(addresses)
+        context = browser.new_context(viewport={"width": width, "height": 900}, **how)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+
+        def count(route):
+            requests.add(route.request.url)
+            if route.request.url in allowed:
+                route.continue_()
+            else:
+                route.abort()
+
+        page.route(lambda url: not url.startswith("data:"), count)
+        page.goto(addresses[0])
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert problems == []
+    assert requests <= allowed

@@ -73,6 +73,8 @@ CASES = [
         ("params.yaml", setting(key, value), [f"params.yaml: {key}: ", expected])
         for key, value, expected in [
             ("model", 3, "valid string"),
+            ("compute.engine", "spark", "'local' or 'ray'"),
+            ("compute.workers", 0, "greater than or equal to 1"),
             ("device", "gpu", "'auto', 'cpu' or 'cuda'"),
             ("prompts.source", 1, "valid string"),
             ("prompts.validation", 0, "greater than or equal to 1"),
@@ -252,6 +254,6 @@ def test_an_image_of_another_size_is_named(tmp_path, monkeypatch):
     common.IMAGES.mkdir(parents=True)
     common.Image.new("RGB", (32, 64)).save(common.IMAGES / "a.png")
     (common.IMAGES / "b.png").write_bytes(b"no picture")
-    for name, told in (("a", "32 × 64 pixels, expected 64 × 64"), ("b", "not an image"), ("c", "no such file")):
+    for name, told in (("a", "32 × 64 pixels, expected 64 × 64"), ("b", "damaged, now deleted"), ("c", "no such file")):
         with pytest.raises(UserError, match=f"data/images/{name}.png: {told}"):
             common.read_images([name], 64)

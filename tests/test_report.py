@@ -1,78 +1,42 @@
-"""The page in a real browser, on the small study; and what it is made of, without one.
-
-The browser is the Chromium that the environment variable CHROMIUM names, or the one on the PATH.
-"""
+"""The page in a real browser, on the small study; and what it is made of, without one."""
 
 import base64
 import io
 import json
-import os
 import re
-import shutil
 import time
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from PIL import Image
 
-from scenescope import scores, store
+from scenescope import diffusion, scores, store
 from scenescope.errors import UserError
 from scenescope.report import charts, pictures, words
 from scenescope.report.page import LIMIT, fitting, render
 from scenescope.report.replay import MOST_STEPS, shown_steps
+from scenescope.report.study import in_turns
 from scenescope.settings import TARGETS
+from stages.opening import open_model
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 SCORE = {"saliency": "dice", "depth": "spearman", "shading": "spearman"}
 LAYER = "dec4_l1"
 
 
-@pytest.fixture(scope="session")
-def browser():
-    if not CHROMIUM:
-        pytest.skip("no Chromium: neither the variable CHROMIUM nor the PATH names one (Debian: apt install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        root = hasattr(os, "geteuid") and os.geteuid() == 0  # which Chromium's sandbox refuses
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"] if root else [])
-        yield launched
-        launched.close()
-
-
 @pytest.fixture
-def visit(browser, done):
-    """Opens the small study's page at a width. At the end, nothing was complained of, and nothing was fetched."""
+def visit(watched, done):
+    """Opens the small study's page at a width."""
     study, _ = done
-    address = (study.home / "plots" / "report.html").as_uri()
-    contexts, problems, requests = [], [], []
 
     def opened(width=1440, **how):
-        context = browser.new_context(viewport={"width": width, "height": 900}, **how)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: problems.append(str(error)))
-
-        def count(route):
-            requests.append(route.request.url)
-            if route.request.url == address:
-                route.continue_()
-            else:
-                route.abort()
-
-        page.route(lambda url: not url.startswith("data:"), count)
-        page.goto(address)
+        page = watched([study.home / "plots" / "report.html"], width, **how)
         page.wait_for_selector("html[data-ready]")
         return page
 
-    yield opened
-    for context in contexts:
-        context.close()
-    assert problems == []
-    assert set(requests) <= {address}
+    return opened
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +132,83 @@ def test_play_goes_to_the_last_step_and_stops(visit):
     page.wait_for_function("document.getElementById('play').getAttribute('aria-pressed') === 'false'")
 
 
+def answers(page, kind):
+    """What is shown of a kind of picture: names and shares in order, what is marked as prompted, and the pixels."""
+    rows = page.locator(f"#guess-{kind} li")
+    shares = page.eval_on_selector_all(f"#guess-{kind} li b", "all => all.map(e => Number(e.dataset.value))")
+    names = rows.locator("span span").all_inner_texts()
+    marked = page.locator(f"#guess-{kind} li.own span span").all_inner_texts()
+    return names, shares, marked, page.locator(f"#guess-{kind} canvas").evaluate("c => c.toDataURL()")
+
+
+def test_every_classified_picture_has_its_five_classes_at_every_step(visit, study_data):
+    page, home = visit(), study_data["home"]
+    top = pd.read_csv(home / "data/classify/top5.csv", dtype={"prompt_id": str})
+    settled = pd.read_csv(home / "data/classify/settled.csv", dtype={"prompt_id": str}).set_index("prompt_id")
+    assert {image["id"] for image in study_data["classified"]} == set(settled.index)
+    slider, pixels = page.locator("#class-step"), set()
+    for number in (1, 3):
+        image = study_data["classified"][number]["id"]
+        page.locator("#class-choose input").nth(number).check()
+        page.wait_for_selector(f"#classified[data-ready='{image}']")
+        assert settled.prompt[image] in page.inner_text("#class-prompt")
+        slider.focus()
+        page.keyboard.press("Home")
+        for step in range(1, 5):
+            assert page.inner_text("#class-step-now") == str(step)
+            for kind in ("zt", "x0"):
+                known = top[(top.prompt_id == image) & (top.seen == kind) & (top.step == step)].sort_values("rank")
+                names, shares, marked, drawn = answers(page, kind)
+                wanted = known["class"].iloc[0]
+                assert names == known["name"].tolist()
+                assert shares == pytest.approx(known.probability.tolist(), abs=6e-5)
+                assert marked == [name for name in names if name == wanted]
+                told = page.inner_text(f"#guess-{kind} .standing")
+                if marked:
+                    assert ("Named as prompted" in told) == (names[0] == wanted)
+                else:
+                    assert f"{wanted}, is not among these" in told
+                since = settled[kind][image]
+                assert ("never named" if since != since else f"from step {since:.0f} on") in told
+                assert f"at step {step} of 4" in page.get_attribute(f"#guess-{kind} canvas", "aria-label")
+                assert names[0] in slider.get_attribute("aria-valuetext")
+                pixels.add(drawn)
+            page.keyboard.press("ArrowRight")
+    assert len(pixels) == 2 * 4 * 2  # every picture is another
+
+
+def test_bars_are_as_long_as_classes_are_probable(visit):
+    page = visit()
+    page.wait_for_selector("#classified[data-ready]")
+    for kind in ("zt", "x0"):
+        lengths = page.eval_on_selector_all(
+            f"#guess-{kind} li", "all => all.map(e => e.lastChild.clientWidth / e.clientWidth)"
+        )
+        assert lengths == pytest.approx(answers(page, kind)[1], abs=0.02)
+
+
+def test_classified_pictures_are_those_that_the_classifier_saw(study_data, monkeypatch):
+    """The strips hold, up to the losses of WebP, the latents decoded that the stage has classified."""
+    home, steps = study_data["home"], len(study_data["steps"])
+    monkeypatch.chdir(home)
+    model = open_model("tabletop", "cpu")
+    rows = pd.read_csv(home / "data/classify/settled.csv", dtype={"prompt_id": str}).prompt_id.tolist()
+    image = study_data["classified"][2]
+    for kind, name in (("zt", "trajectories"), ("x0", "predictions")):
+        latents = store.read(store.open_whole(home / f"data/classify/{name}"), rows.index(image["id"]))
+        known = diffusion.decode(model, torch.from_numpy(latents[:steps]))
+        strip = np.asarray(Image.open(io.BytesIO(base64.b64decode(image[kind].partition(",")[2]))))
+        frames = strip.reshape(64, steps, 64, 3).swapaxes(0, 1)
+        apart = np.abs(frames.astype(float) - known).mean((1, 2, 3))
+        assert apart.max() < 16 and apart[-1] < 6
+        shuffled = np.abs(frames.astype(float) - known[::-1]).mean((1, 2, 3))
+        assert shuffled.min() > 2 * apart.max()
+
+
+def test_one_of_every_class_comes_before_a_second_of_any():
+    assert in_turns(pd.Series(["a", "a", "b", "a", "c", "b"])).tolist() == [0, 2, 4, 1, 5, 3]
+
+
 def cell(page, target, layer, step, data):
     return page.locator(f"[data-cell='{target} {data['layers'].index(layer)} {step - 1}']")
 
@@ -254,15 +295,20 @@ def test_on_paper_there_are_the_steps_side_by_side(visit):
     page.emulate_media(media="print")
     assert page.is_visible("#film canvas >> nth=0") and not page.is_visible("#step")
     assert page.locator("#film canvas").count() == 4 * (1 + len(TARGETS))
+    page.wait_for_selector("#classified[data-ready]")
+    assert page.is_visible("#class-film canvas >> nth=0") and not page.is_visible("#class-step")
+    assert page.locator("#class-film figcaption").count() == 4 * 2
+    assert page.inner_text("#guess-zt h4") == "as it is, step 3"
 
 
-def test_a_finger_moves_the_slider(visit):
+@pytest.mark.parametrize("slider", ["step", "class-step"])
+def test_a_finger_moves_the_slider(visit, slider):
     page = visit(390, has_touch=True)
-    box = page.locator("#step").bounding_box()
-    page.locator("#step").scroll_into_view_if_needed()
-    box = page.locator("#step").bounding_box()
+    page.wait_for_selector("#classified[data-ready]")
+    page.locator(f"#{slider}").scroll_into_view_if_needed()
+    box = page.locator(f"#{slider}").bounding_box()
     page.touchscreen.tap(box["x"] + box["width"] - 4, box["y"] + box["height"] / 2)
-    assert page.inner_text("#step-now") == "4"
+    assert page.inner_text(f"#{slider}-now") == "4"
 
 
 def test_it_is_small_and_quick(visit, done):

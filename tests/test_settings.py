@@ -34,6 +34,7 @@ MODEL = {
 PARAMS = {
     "model": "tiny",
     "device": "cpu",
+    "compute": {"engine": "local", "workers": 2},
     "prompts": {"source": "prompts/x.csv", "validation": 4, "test": 3, "seed": 0},
     "labels": {"saliency": "auto", "depth": "auto", "shading": "auto"},
     "generate": {"batch_size": 1},

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from scenescope import store
 from scenescope.errors import UserError
+from scenescope.parts import parse
 
 KEYS = ["0123456789abcdef", "fedcba9876543210"]
 DATA = np.random.default_rng(0).normal(size=(5, 3, 4)).astype(np.float32)
@@ -94,7 +95,16 @@ def test_the_next_run_computes_only_what_a_broken_one_left_out(tmp_path):
     np.testing.assert_array_equal(store.read(store.open_whole(tmp_path), slice(None)), DATA)
 
 
-@pytest.mark.parametrize("lose", [Path.unlink, lambda file: file.write_bytes(b"")], ids=["deleted", "emptied"])
+@pytest.mark.parametrize(
+    "lose",
+    [
+        Path.unlink,
+        lambda file: file.write_bytes(b""),
+        lambda file: file.write_bytes(file.read_bytes()[:50]),
+        lambda file: file.write_bytes(flipped(0.3)(file.read_bytes())),
+    ],
+    ids=["deleted", "emptied", "truncated", "flipped"],
+)
 def test_a_lost_shard_in_the_middle_is_computed_again(folder, lose):
     lose(folder / "c/1/0/0")
     assert fill(folder) == [(2, 4)]
@@ -153,6 +163,7 @@ def test_damage_is_an_error_that_names_the_folder_and_never_other_numbers(folder
         found = store.read(store.open_whole(folder), slice(None))
     except UserError as error:
         assert str(folder) in str(error) and "dvc repro" in str(error) and "\n" not in str(error)
+        assert not path.exists() or not harm(path.read_bytes()), "what is damaged is gone, and DVC sees that it is"
     else:
         assert file == "zarr.json", "a shard is checked byte by byte"
         np.testing.assert_array_equal(found, DATA)
@@ -177,7 +188,41 @@ def test_a_workspace_takes_the_place_of_the_output_only_when_it_ends_well(tmp_pa
         (scratch / "new").touch()
         assert [file.name for file in output.iterdir()] == ["old"]
     assert [file.name for file in output.iterdir()] == ["new"]
-    assert not scratch.exists()
+
+
+def test_finished_work_is_found_again_until_another_stage_sweeps_it(tmp_path):
+    output = tmp_path / "images"
+    with store.workspace(output, KEYS[0], "generate") as scratch:
+        (scratch / "new").write_text("x")
+    (output / "new").unlink()  # as DVC does when it had no time to record the output
+    store.sweep(scratch.parent, "generate")
+    with store.workspace(output, KEYS[0], "generate") as scratch:
+        assert [file.name for file in scratch.iterdir()] == ["new"]
+    assert (output / "new").samefile(scratch / "new"), "it takes no room of its own"
+    store.sweep(scratch.parent, "label depth")
+    assert not list(scratch.parent.iterdir()) and (output / "new").read_text() == "x"
+
+
+def test_parts_fill_what_one_run_fills(tmp_path, folder):
+    parts = [parse(f"{k}/3") for k in (3, 1, 2)]
+    assert [fill(tmp_path / "parts", part=part) for part in parts] == [[(4, 5)], [(0, 2)], [(2, 4)]]
+    assert fill(tmp_path / "parts") == []
+    assert contents(tmp_path / "parts") == contents(folder)
+
+
+@pytest.mark.parametrize("text", ["", "0/2", "3/2", "1", "a/b", "-1/2", "1/2/3"])
+def test_a_part_that_is_none_is_an_error_that_shows_one(text):
+    with pytest.raises(UserError, match="expected K/N"):
+        parse(text)
+
+
+def test_a_part_leaves_its_workspace_to_the_whole(tmp_path):
+    with store.workspace(tmp_path / "images", KEYS[0], whole=False) as scratch:
+        (scratch / "mine").touch()
+    assert not (tmp_path / "images").exists()
+    with store.workspace(tmp_path / "images", KEYS[0]) as scratch:
+        (scratch / "others").touch()
+    assert {file.name for file in (tmp_path / "images").iterdir()} == {"mine", "others"}
 
 
 def break_off(output, key, file):
@@ -235,3 +280,17 @@ def test_a_fingerprint_depends_on_values_but_not_on_their_order():
 def test_a_shard_is_computed_batch_by_batch(tmp_path):
     assert fill(tmp_path, shard_rows=3, batch_size=2) == [(0, 2), (2, 3), (3, 5)]
     assert np.array_equal(store.read(store.open_whole(tmp_path), slice(None)), DATA)
+
+
+@pytest.mark.parametrize(
+    "harm", [lambda c: c[:100], flipped(0.5), lambda c: b""], ids=["truncated", "flipped", "empty"]
+)
+def test_a_damaged_npz_is_named_and_deleted(tmp_path, harm):
+    file = tmp_path / "step_001.npz"
+    store.write_npz(file, {"a": DATA})
+    np.testing.assert_array_equal(store.read_npz(file)["a"], DATA)
+    assert store.has_npz(file)
+    file.write_bytes(harm(file.read_bytes()))
+    with pytest.raises(UserError, match=f"{file}: damaged"):
+        store.read_npz(file)
+    assert not store.has_npz(file) and not file.exists()

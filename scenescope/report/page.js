@@ -10,6 +10,7 @@ const minus = (text) => text.replace("-", "−");
 const fixed = (value, digits = 2) => (value === null ? "–" : minus(value.toFixed(digits)));
 const signed = (value, digits = 2) => (value === null ? "–" : (value >= 0 ? "+" : "") + fixed(value, digits));
 const shortScore = (target) => (target === "saliency" ? "Dice" : "ρ");
+const shownViews = { zt: "The half-denoised picture", x0: "The clean picture that the model predicts" };
 const kindNames = { zt: "the picture at this step", x0: "what this step predicts" };
 
 function make(tag, attributes = {}, ...children) {
@@ -85,8 +86,7 @@ function showStep() {
   $("step-now").textContent = step;
   drawFrame($("picture"), strips[kind], frame);
   $("picture-name").textContent = kindNames[kind];
-  const what = kind === "zt" ? "The half-denoised picture" : "The clean picture that the model predicts";
-  $("picture").setAttribute("aria-label", `${what} at step ${step} of ${last}: “${image.prompt}”`);
+  $("picture").setAttribute("aria-label", `${shownViews[kind]} at step ${step} of ${last}: “${image.prompt}”`);
   for (const target of data.targets) {
     drawTokens($(`probe-${target}`), target, probed, frame);
     drawFrame($(`seen-${target}`), strips[`${kind}-${target}`], frame);
@@ -119,13 +119,16 @@ function showTrace(target, image) {
   $(`trace-${target}`).innerHTML = parts;
 }
 
-// On paper nothing slides: a strip of steps instead.
-function showFilm() {
+// On paper nothing slides: a strip of steps instead. Gives the frames that there is room for, and begins with their names.
+function startFilm(film) {
   const count = Math.min(8, frames);
   const picked = Array.from({ length: count }, (_, i) => Math.round((i * (frames - 1)) / Math.max(count - 1, 1)));
-  const film = $("film");
-  film.style.gridTemplateColumns = `60px repeat(${count}, 1fr)`;
+  film.style.gridTemplateColumns = `60px repeat(${count}, minmax(0, 1fr))`;
   film.replaceChildren(make("span", {}, "step"), ...picked.map((frame) => make("span", {}, data.steps[frame])));
+  return picked;
+}
+function showFilm() {
+  const film = $("film"), picked = startFilm(film);
   for (const row of ["picture", ...data.targets]) {
     film.append(make("span", {}, row === "picture" ? row : `${row}, probe`));
     for (const frame of picked) {
@@ -140,6 +143,7 @@ function showFilm() {
 function go(frame) {
   chosen.frame = Math.max(0, Math.min(frames - 1, frame));
   showStep();
+  tell(); // of a step that was played, no event tells
 }
 let playing = null;
 function play(on) {
@@ -160,8 +164,7 @@ function prepareScrubber() {
     const input = make("input", { type: "radio", name: "image", value: number, "aria-label": image.prompt });
     input.checked = number === 0;
     const face = make("span");
-    face.style.backgroundImage = `url(${image.zt})`;
-    face.style.backgroundSize = `${(frames + 1) * 100}% 100%`;
+    face.style.backgroundImage = `url(${image.thumb})`;
     $("choose").append(make("label", { title: image.prompt }, input, face));
   });
   $("choose").addEventListener("change", (event) => showImage(Number(event.target.value)));
@@ -173,6 +176,81 @@ function prepareScrubber() {
   for (const input of document.getElementsByName("kind")) {
     input.addEventListener("change", () => { chosen.kind = input.value; showStep(); });
   }
+}
+
+// The classified pictures: a choice and a slider of their own.
+const named = { image: 0, frame: chosen.frame };
+const percent = (share) => (share < 0.0005 ? "0" : share < 0.1 ? (100 * share).toFixed(1) : (100 * share).toFixed(0)) + " %";
+let shownStrips = null;
+async function showClassified(number) {
+  named.image = number;
+  const image = data.classified[number];
+  const [zt, x0] = await Promise.all([strip(image.zt), strip(image.x0)]);
+  if (named.image !== number) return;
+  shownStrips = { zt, x0 };
+  $("class-prompt").replaceChildren(`“${image.prompt}”`, make("span", {}, `${image.id}, seed ${image.seed}`));
+  showAnswers();
+  showClassFilm();
+  $("classified").dataset.ready = image.id;
+}
+
+function showAnswers() {
+  if (!shownStrips) return;
+  const { frame } = named, step = data.steps[frame], image = data.classified[named.image];
+  const wanted = data.classes[image.class], spoken = [];
+  $("class-step").value = frame;
+  $("class-step-now").textContent = step;
+  for (const [kind, what] of Object.entries(shownViews)) {
+    const top = image.top[kind][frame], since = image.settled[kind], place = top.findIndex(([name]) => name === image.class);
+    const panel = $(`guess-${kind}`), canvas = panel.querySelector("canvas"), list = panel.querySelector("ol");
+    drawFrame(canvas, shownStrips[kind], frame);
+    panel.querySelector(".at").textContent = `, step ${step}`; // for paper, which has no slider
+    canvas.setAttribute("aria-label", `${what} at step ${step} of ${last}: “${image.prompt}”`);
+    list.setAttribute("aria-label", `What the classifier sees at step ${step}: ${kind === "zt" ? "as it is" : "predicted"}`);
+    list.replaceChildren(...top.map(([name, share]) => {
+      const bar = make("i", { "aria-hidden": "true" });
+      bar.style.width = `${100 * share}%`;
+      const own = name === image.class;
+      return make("li", own ? { class: "own" } : {}, make("span", { title: data.classes[name] }, make("span", {}, data.classes[name]), ...(own ? [" ", make("em", {}, "prompted")] : [])), make("b", { "data-value": share }, percent(share)), bar);
+    }));
+    const here = place < 0 ? `The prompted class, ${wanted}, is not among these.` : place ? `The prompted class is number ${place + 1}.` : "Named as prompted.";
+    const ever = since === null ? "It is never named for good." : `It is named for good from step ${since} on.`;
+    panel.querySelector(".standing").textContent = `${here} ${ever}`;
+    spoken.push(`${kind === "zt" ? "as it is" : "predicted"}, ${data.classes[top[0][0]]} ${percent(top[0][1])}`);
+  }
+  $("class-step").setAttribute("aria-valuetext", `step ${step} of ${last}: ${spoken.join("; ")}`);
+}
+function answerAt(frame) {
+  named.frame = Math.max(0, Math.min(frames - 1, frame));
+  showAnswers();
+}
+
+function showClassFilm() {
+  const image = data.classified[named.image], cells = [];
+  const picked = startFilm($("class-film"));
+  for (const kind of ["zt", "x0"]) {
+    cells.push(make("span", {}, kind === "zt" ? "as it is" : "predicted"));
+    for (const frame of picked) {
+      const canvas = make("canvas"), [name, share] = image.top[kind][frame][0];
+      drawFrame(canvas, shownStrips[kind], frame);
+      cells.push(make("figure", {}, canvas, make("figcaption", name === image.class ? { class: "own" } : {}, `${data.classes[name]} ${percent(share)}`)));
+    }
+  }
+  $("class-film").append(...cells);
+}
+
+function prepareClassified() {
+  data.classified.forEach((image, number) => {
+    const input = make("input", { type: "radio", name: "classified", value: number, "aria-label": image.prompt });
+    input.checked = number === 0;
+    const face = make("span");
+    face.style.backgroundImage = `url(${image.thumb})`;
+    $("class-choose").append(make("label", { title: image.prompt }, input, face));
+  });
+  $("class-choose").addEventListener("change", (event) => showClassified(Number(event.target.value)));
+  $("class-step").max = frames - 1;
+  $("class-step").addEventListener("input", (event) => answerAt(Number(event.target.value)));
+  document.querySelector("#classified .of").textContent = `of ${last}`;
 }
 
 // The map.
@@ -335,28 +413,60 @@ $("theme").addEventListener("click", () => {
   const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
   root.dataset.theme = dark ? "light" : "dark";
 });
-// Beside another report (see scenescope.compare): what is chosen in one is chosen in the other, where it can be.
+// Beside another report (see scenescope.compare): what is chosen in one is chosen in the other, where it can be, and
+// both are read at the same place.
+const beside = parent !== window;
 let following = false;
 function tell() {
-  if (parent !== window && !following) parent.postMessage({ scenescope: { ...chosen, image: data.images[chosen.image].id } }, "*");
+  if (!beside || following) return;
+  const state = { ...chosen, image: data.images[chosen.image].id, classified: { ...named, image: data.classified[named.image].id } };
+  parent.postMessage({ scenescope: state }, "*");
 }
 function follow(other) {
   following = true;
-  const image = data.images.findIndex((one) => one.id === other.image);
+  const find = (images, id) => images.findIndex((one) => one.id === id);
+  const image = find(data.images, other.image);
   if (other.kind !== chosen.kind) document.querySelector(`input[name="kind"][value="${other.kind}"]`)?.click();
   if (other.view !== chosen.view) document.querySelector(`input[name="view"][value="${other.view}"]`)?.click();
   if (image >= 0 && image !== chosen.image) $("choose").querySelectorAll("input")[image].click();
   if (other.frame !== chosen.frame) { play(false); go(other.frame); }
   const cell = other.cell && $(`map-${other.cell[0]}`)?.querySelector(`[data-cell="${other.cell.join(" ")}"]`);
   if (cell && other.cell.join() !== chosen.cell.join()) pick(cell);
+  if (other.classified) { // pages of before had none
+    const shown = find(data.classified, other.classified.image);
+    if (shown >= 0 && shown !== named.image) $("class-choose").querySelectorAll("input")[shown].click();
+    if (other.classified.frame !== named.frame) answerAt(other.classified.frame);
+  }
   following = false;
 }
+// A place is a section and how far into it the window's upper edge is: the same section need not be equally long.
+const sections = [...document.querySelectorAll("header, main > section, footer")];
+let led = null; // where the other page has scrolled this one
+function spans() {
+  const tops = sections.map((section) => section.getBoundingClientRect().top + scrollY);
+  return tops.map((top, i) => [top, tops[i + 1] ?? document.documentElement.scrollHeight]);
+}
+function tellPlace() {
+  if (!beside || (led !== null && Math.abs(scrollY - led) < 2)) return;
+  led = null;
+  const all = spans(), at = Math.max(0, all.findLastIndex(([top]) => top <= scrollY));
+  parent.postMessage({ scenescopePlace: [at, (scrollY - all[at][0]) / (all[at][1] - all[at][0])] }, "*");
+}
+function followTo([at, share]) {
+  const [top, end] = spans()[at] ?? [scrollY, scrollY];
+  led = Math.max(0, Math.min(top + share * (end - top), document.documentElement.scrollHeight - innerHeight));
+  scrollTo({ top: led, behavior: "instant" });
+}
 addEventListener("message", (event) => {
-  if (event.source === parent && event.data && event.data.scenescope) follow(event.data.scenescope);
+  if (event.source !== parent || !event.data) return;
+  if (event.data.scenescope) follow(event.data.scenescope);
+  if (event.data.scenescopePlace) followTo(event.data.scenescopePlace);
 });
 for (const kind of ["input", "change", "click", "keyup"]) addEventListener(kind, tell);
+addEventListener("scroll", tellPlace, { passive: true });
 
 prepareScrubber();
 prepareMap();
+prepareClassified();
 preparePrompts();
-showImage(0);
+showImage(0).then(() => showClassified(0)); // what is seen first is decoded first

@@ -14,12 +14,13 @@ from PIL import Image
 from scenescope.figures.style import COLORMAPS, display_range
 
 SIDE, MAP_SIDE = 256, 128  # pixels of a frame
+SMALL, THUMB = 128, 64  # of a classified picture, and of one that stands for any where it is chosen
 QUALITY = 80  # of WebP: noise takes most of the room, and nobody counts its grains
 
 
-def picture_strip(images: np.ndarray) -> str:
-    """uint8 images [S, H, H, 3] as a strip."""
-    return webp(_side_by_side(reduced(images, SIDE)))
+def picture_strip(images: np.ndarray, side: int = SIDE) -> str:
+    """uint8 images [S, H, H, 3] as a strip, of at most ``side`` pixels a frame."""
+    return webp(_side_by_side(reduced(images, side)))
 
 
 def map_strip(target: str, maps: np.ndarray, limits: tuple[float, float]) -> str:

@@ -1,5 +1,6 @@
 """The tables of the study as the page's script reads them: lists of numbers, None where there is none."""
 
+import numpy as np
 import pandas as pd
 
 from scenescope.probes.table import ABOVE
@@ -14,6 +15,7 @@ CONTROLS = {
     "prediction": "the predicted clean latent",
     "pixels": "pixels of the decoded latent",
 }
+KINDS = ("zt", "x0")  # of a picture at a step: the latent decoded, or the clean one that the step predicts
 ENDS = ("", "_low", "_high")
 CELL = [
     *(f"score{end}" for end in ENDS),
@@ -51,6 +53,37 @@ def grid(rows: pd.DataFrame, column: str) -> list[list[float | None]]:
     """One column of the map as [layers][steps], layers in the order in which they come."""
     table = rows.pivot(index="layer", columns="step", values=column).loc[rows.layer.unique()]
     return [[plain(value) for value in row] for row in table.to_numpy()]
+
+
+def answers(top: pd.DataFrame, settled: pd.DataFrame, steps: list[int]) -> tuple[list[str], list[dict]]:
+    """What the classifier answers: the names of all classes that occur, and the images, as in the two tables' order.
+
+    Of an image: ``class``, the number of the prompted one; ``settled``, by kind of picture the step from which on it
+    is named for good, or None; and ``top``, by kind, step and rank a class's number and its probability.
+    """
+    names = sorted({*top["name"], *top["class"]})
+    numbers = {name: number for number, name in enumerate(names)}
+    shown = top[top.step.isin(steps)].sort_values(["step", "rank"], kind="stable")
+    images = {
+        row.prompt_id: {
+            "id": row.prompt_id,
+            "prompt": row.prompt,
+            "seed": int(row.seed),
+            "class": numbers[row["class"]],
+            "settled": {kind: None if row[kind] != row[kind] else int(row[kind]) for kind in KINDS},
+            "top": {kind: [[] for _ in steps] for kind in KINDS},
+        }
+        for _, row in settled.iterrows()
+    }
+    places = {step: place for place, step in enumerate(steps)}
+    for row in shown.itertuples():
+        images[row.prompt_id]["top"][row.seen][places[row.step]].append([numbers[row.name], plain(row.probability, 4)])
+    return names, list(images.values())
+
+
+def in_turns(classes: pd.Series) -> np.ndarray:
+    """Rows in an order that takes one of every class before a second of any."""
+    return np.argsort(classes.groupby(classes).cumcount().to_numpy(), kind="stable")
 
 
 def plain(value: float, digits: int = 5) -> float | None:
