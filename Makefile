@@ -1,13 +1,19 @@
-# make repro, make test, make lint: each prepares its own environment in .venv and works without the others.
+# make repro, make test, make lint, make push, make pull: each prepares its own environment in .venv and works without the others.
 # make compare A=main B=some-experiment: two runs side by side, in compare/index.html.
 # make verify: the committed run again, from nothing, against the committed numbers.
 PYTHON ?= python3.11
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro test test-slow lint compare verify env
+.PHONY: repro push pull test test-slow lint compare verify env
 
 repro: env
 	dvc repro
+
+push: env
+	python share.py push
+
+pull: env
+	python share.py pull
 
 test: env lint
 	python -m pytest -m "not slow" $(PYTEST)

@@ -35,6 +35,9 @@ class Study:
                 (home / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, home / name)
         self.run("git", "init", "-q")
+        self.sign()
+
+    def sign(self) -> None:
         self.run("git", "config", "user.email", "test@example.com")
         self.run("git", "config", "user.name", "test")
 
