@@ -1,4 +1,4 @@
-# make repro, make test, make lint, make push, make pull: each prepares its own environment in .venv and works without the others.
+# make repro, make test, make push …: each prepares its own environment in .venv and works without the others.
 # make compare A=main B=some-experiment: two runs side by side, in compare/index.html.
 # make verify: the committed run again, from nothing, against the committed numbers.
 PYTHON ?= python3.11
