@@ -16,6 +16,7 @@ from hypothesis.extra.numpy import arrays
 from scenescope import diffusion, labelers, store
 from scenescope.bootstrap import Resamples
 from scenescope.onset import Curve, Onset, first_reaching, headline, tabulate
+from scenescope.parts import WHOLE
 from scenescope.settings import TARGETS, load_params
 from stages import onset, see
 
@@ -257,9 +258,9 @@ def test_the_stage_goes_on_where_it_was_stopped_and_scores_the_latents_before_ea
 
     monkeypatch.setattr(see, "agreement", counted)
     with pytest.raises(Stopped):
-        see.see(load_params())
+        see.see(load_params(), WHOLE)
     assert not (home / "data/onset").exists()
-    see.see(load_params())
+    see.see(load_params(), WHOLE)
     assert len(calls) == 4 + 2  # two batches a step, and the first step was done
     assert sorted(path.name for path in (home / "data/onset").iterdir()) == ["step_001.npz", "step_002.npz"]
 
@@ -274,7 +275,7 @@ def test_the_stage_goes_on_where_it_was_stopped_and_scores_the_latents_before_ea
 
 
 def test_the_stage_onset_writes_what_the_chart_and_the_metrics_show(home):
-    see.see(load_params())
+    see.see(load_params(), WHOLE)
     onset.onset(load_params())
     table = pd.read_csv("plots/data/onset.csv").set_index(["row", "target", "step"])
     assert set(table.index.get_level_values("row")) == {"probe", "zt", "x0", "position", "mean_map"}

@@ -63,8 +63,11 @@ class Clone(Study):
 
 
 def same_bytes(one: Path, other: Path) -> bool:
-    files = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
-    there = sorted(path.relative_to(other) for path in other.rglob("*") if path.is_file())
+    """Whether two folders hold the same files, but for what stages leave there to go on with."""
+    files, there = (
+        sorted(path.relative_to(root) for path in root.rglob("*") if path.is_file() and ".scratch" not in path.parts)
+        for root in (one, other)
+    )
     return files == there and filecmp.cmpfiles(one, other, files, shallow=False)[1:] == ([], [])
 
 
