@@ -99,21 +99,3 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
         peaks[count] = 1024 * int(study.run(sys.executable, "-c", PEAK, "stages.capture").rsplit("peak", 1)[1])
     more = (224 - 64) * steps * tokens * channels * 2  # bytes that are captured
     assert peaks[224] - peaks[64] < more / 2, (peaks, more)
-
-
-@pytest.mark.slow
-def test_memory_of_the_whole_map_does_not_grow_with_the_number_of_images(tmp_path):
-    """The map of a study of five times as many images; what grows are labels on the layers' grids, no activations."""
-    peaks = {}
-    for count in (60, 300):
-        study = Study(tmp_path / str(count))
-        study.shrink(prompts=count, validation=4, test=20, steps=1)
-        for stage in ("prompts", "generate", *(f"label {target}" for target in ("saliency", "depth", "shading"))):
-            study.run(sys.executable, "-m", *f"stages.{stage}".split())
-        script = PEAK.replace("import resource", "import stages.ridge; stages.ridge.MEMORY = 0\nimport resource")
-        script = script.replace(
-            'runpy.run_module(sys.argv[0], run_name="__main__")', "stages.ridge.run_in_parts(stages.ridge.ridge)"
-        )
-        peaks[count] = 1024 * int(study.run(sys.executable, "-c", script, "ridge").rsplit("peak", 1)[1])
-    activations = (300 - 60) * (5 * 256 * 96 + 5 * 64 * 128 + 6 * 16 * 128) * 4  # bytes of one network's layers
-    assert peaks[300] - peaks[60] < activations / 2, (peaks, activations)
