@@ -11,7 +11,9 @@ import resource
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,20 +31,35 @@ from scenescope.targets import Scale
 from stages.ridge import kept_if_small
 
 HOME = "models/tabletop"
+PROMPT = "a red cube on a wooden floor with sky background"
 PENALTIES = [0.01, 0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0]
 FOLDS = 5
 SD14 = {"channels 320": (4096, 320), "channels 640": (1024, 640), "channels 1280": (256, 1280)}  # tokens, channels
 PAPER_IMAGES, PAPER_TRAINING, PAPER_TEST, PAPER_EPOCHS = 617, 246, 371, 30
 
 
+def once(call) -> float:
+    """Seconds of one call."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
 def seconds(call, least: float = 1.0) -> float:
     """The fastest of at least two calls, and of as many as fit into ``least`` seconds."""
     times, end = [], time.perf_counter() + least
     while len(times) < 2 or time.perf_counter() < end:
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
+        times.append(once(call))
     return min(times)
+
+
+def ratio(one, other, least: float = 1.0) -> float:
+    """Seconds of one call by another's, the fastest of each: in turns, as the machine's own speed drifts."""
+    times, end = [], time.perf_counter() + least
+    while len(times) < 2 or time.perf_counter() < end:
+        times.append((once(one), once(other)))
+    fastest = np.min(times, axis=0)
+    return fastest[0] / fastest[1]
 
 
 def tabletop(steps: int = 15) -> diffusion.Model:
@@ -59,8 +76,7 @@ def kernel_share(tokens: int, channels: int) -> float:
     member = torch.eye(FOLDS, dtype=torch.bool)[torch.arange(8) % FOLDS]
     statistics = Statistics.empty(torch.zeros(channels, dtype=torch.float64), FOLDS, 6)
     flat = torch.cat([x, y], 2).double().reshape(-1, channels + 6)
-    plain = seconds(lambda: flat[:, :channels].T @ flat)
-    return plain / seconds(lambda: statistics.add(x, y, member))
+    return ratio(lambda: flat[:, :channels].T @ flat, lambda: statistics.add(x, y, member))
 
 
 class MapOfOneStep:
@@ -78,7 +94,7 @@ class MapOfOneStep:
 
     def read(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
         seeds = [torch.randn(self.model.latent_shape, generator=torch.Generator().manual_seed(int(r))) for r in rows]
-        prompts = ["a red cube on a wooden floor with sky background"] * len(rows)
+        prompts = [PROMPT] * len(rows)
         return diffusion.activations(self.model, torch.stack(seeds), 7, prompts, self.model.layers)
 
     def replay(self) -> None:
@@ -88,19 +104,24 @@ class MapOfOneStep:
     def whole(self) -> None:
         step_map(kept_if_small(self.read, self.count, 32, self.kept), self.task, [self.split], PENALTIES)
 
-    def report(self) -> None:
-        """Seconds of one run and the process' peak of memory, as JSON."""
-        start = time.perf_counter()
-        self.whole()
-        taken = time.perf_counter() - start
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        print(json.dumps({"seconds": taken, "peak bytes": peak}))
+
+def seconds_and_peak(count: int) -> dict:
+    """Seconds of a step of the map for so many images, nothing kept between passes, and the process' peak of memory."""
+    cpu.keep_pages()
+    taken = once(MapOfOneStep(count, kept=0).whole)
+    return {"seconds": taken, "peak bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+
+
+def in_a_process(name: str, *arguments) -> Any:
+    """What a function of this file returns, in a process of its own."""
+    child = f"import json; from benchmarks import bench; print(json.dumps(bench.{name}(*{arguments})))"
+    return json.loads(subprocess.run([sys.executable, "-c", child], check=True, stdout=subprocess.PIPE).stdout)
 
 
 def whole_map() -> dict:
     """One step of the map, 48 probes, against the bare replay of the same images: tabletop, 128 images."""
     timed = MapOfOneStep(128)
-    return {"times the bare replay": seconds(timed.whole, 20) / seconds(timed.replay, 10)}
+    return {"times the bare replay": ratio(timed.whole, timed.replay, 30)}
 
 
 def against_scikit_learn() -> dict:
@@ -120,29 +141,27 @@ def against_grid_search(tokens: int, channels: int, count: int = 20) -> float:
 
     rows, truth = x.reshape(-1, channels).double().numpy(), y.reshape(-1, 6).double().numpy()[:, 0]
     search = GridSearchCV(Ridge(), {"alpha": PENALTIES}, scoring="neg_mean_squared_error", cv=GroupKFold(FOLDS))
-    start = time.perf_counter()
-    search.fit(rows, truth, groups=np.repeat(np.arange(count), tokens))
-    theirs = time.perf_counter() - start
+    theirs = once(lambda: search.fit(rows, truth, groups=np.repeat(np.arange(count), tokens)))
     return theirs / (seconds(ours) / 6)  # six targets share the statistics
 
 
 def against_the_papers_procedure() -> dict:
     """All 720 probes of tabletop as the reference fits them, against our map; each part timed on a few and multiplied.
 
-    The reference, for every target, step and block of the U-Net, generates all images up to that step, one by one;
-    then, for every layer of the block, 30 epochs of Adam with the loss at image size, the test images' loss after
-    each, and rank and linear correlation of the test images at the end. Ours is the map without its controls and
-    with one split: the replay of every image, statistics, penalties, thresholds and scores of every image.
+    The reference, for every target, step and block of the U-Net, generates all images up to that step, one by one,
+    with Diffusers as it comes; then, for every layer of the block, 30 epochs of Adam with the loss at image size, the
+    test images' loss after each, and rank and linear correlation of the test images at the end. Ours is the map
+    without its controls and with one split: the replay of every image, statistics, penalties, thresholds and scores of
+    every image.
     """
     model, target_count = tabletop(), 3
-    prompt, steps, size = "a red cube on a wooden floor with sky background", model.steps, model.image_size
-    latents, context = torch.randn(2, *model.latent_shape), diffusion.embed(model, ["", prompt])
+    steps, size = model.steps, model.image_size
     blocks = {layer.module.split(".attentions")[0] for layer in model.layers}
-    with torch.no_grad():
-        call = seconds(lambda: model.unet(latents, 500, context))
-    calls = target_count * len(blocks) * PAPER_IMAGES * sum(range(1, steps + 1)) * call
+    first, whole = in_a_process("seconds_of_an_image")
+    up_to = [first + (whole - first) * (step - 1) / (steps - 1) for step in range(1, steps + 1)]
+    generating = target_count * len(blocks) * PAPER_IMAGES * sum(up_to)
     fitting = sum(seconds_of_a_fit(layer.grid(model.latent_shape[-1]), layer.channels, size) for layer in model.layers)
-    theirs = {"generating": calls, "fitting and scoring": target_count * steps * fitting}
+    theirs = {"generating": generating, "fitting and scoring": target_count * steps * fitting}
     timed = MapOfOneStep(count=PAPER_IMAGES // 5)
     ours = steps * 5 * seconds(timed.whole, 10)
     return {
@@ -151,6 +170,17 @@ def against_the_papers_procedure() -> dict:
         "hours of ours": ours / 3600,
         "fitting alone, SD v1.4's dec4_l1, times faster a probe": fitting_alone(),
     }
+
+
+def seconds_of_an_image() -> list[float]:
+    """One image by Diffusers' own pipeline, after its first step and after its last, not decoded."""
+    pipeline = StableDiffusionPipeline.from_pretrained(HOME)
+    pipeline.set_progress_bar_config(disable=True)
+
+    def generate(steps: int) -> None:
+        pipeline(PROMPT, num_inference_steps=steps, guidance_scale=3.0, output_type="latent")
+
+    return [seconds(lambda steps=steps: generate(steps), 10) for steps in (1, 15)]
 
 
 def seconds_of_a_fit(grid: int, channels: int, size: int) -> float:
@@ -204,9 +234,7 @@ def scaling() -> dict:
     """One step of the map by number of images, each in a process of its own, nothing kept between passes."""
     found = {}
     for count in (100, 300, 1000, 3000):
-        child = f"from benchmarks.bench import MapOfOneStep; MapOfOneStep({count}, kept=0).report()"
-        done = subprocess.run([sys.executable, "-c", child], check=True, capture_output=True, text=True)
-        found[f"{count} images"] = json.loads(done.stdout)
+        found[f"{count} images"] = in_a_process("seconds_and_peak", count)
     first, last = found["100 images"], found["3000 images"]
     return found | {
         "time, 3000 against 30 × 100": last["seconds"] / (30 * first["seconds"]),
@@ -220,11 +248,10 @@ def generation() -> dict:
     pipeline = StableDiffusionPipeline.from_pretrained(HOME)
     pipeline.unet = model.unet  # as fast as ours, which Diffusers' own is not: see forward_pass
     pipeline.set_progress_bar_config(disable=True)
-    prompts = ["a red cube on a wooden floor with sky background"] * count
+    prompts = [PROMPT] * count
     options = {"num_inference_steps": 15, "guidance_scale": 3.0, "output_type": "latent"}
-    ours = seconds(lambda: diffusion.sample_with_predictions(model, prompts, list(range(count))), 10)
-    theirs = seconds(lambda: pipeline(prompts, **options), 10)
-    return {"times bare Diffusers": ours / theirs}
+    ours = partial(diffusion.sample_with_predictions, model, prompts, list(range(count)))
+    return {"times bare Diffusers": ratio(ours, partial(pipeline, prompts, **options), 40)}
 
 
 def forward_pass() -> dict:
@@ -232,9 +259,7 @@ def forward_pass() -> dict:
     taken = {}
     for linear in (False, True):
         for pages in (False, True):
-            child = f"from benchmarks.bench import seconds_of_a_pass; print(seconds_of_a_pass({linear}, {pages}))"
-            done = subprocess.run([sys.executable, "-c", child], check=True, capture_output=True, text=True)
-            taken[linear, pages] = float(done.stdout)
+            taken[linear, pages] = in_a_process("seconds_of_a_pass", linear, pages)
     plain = taken[False, False]
     return {
         "linear layers by convolution, times faster": plain / taken[True, False],
@@ -278,6 +303,7 @@ BENCHMARKS = {
 
 def main(names: list[str]) -> None:
     """Run all benchmarks, or those that are named and keep the other results as they are."""
+    cpu.keep_pages()  # as the stages do
     path = Path(__file__).with_name("results.json")
     results = json.loads(path.read_text())["results"] if names else {}
     for name in names or BENCHMARKS:

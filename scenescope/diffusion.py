@@ -100,15 +100,16 @@ def initial_noise(seeds: list[int], shape: tuple[int, int, int]) -> Tensor:
 
 
 def embed(model: Model, prompts: list[str]) -> Tensor:
-    """Text embeddings [N, tokens, width] of prompts, padded and cut off as Stable Diffusion does. Only to be read."""
-    return _embedded(model.pipeline.tokenizer, model.pipeline.text_encoder, tuple(prompts))
+    """Text embeddings [N, tokens, width] of prompts, padded and cut off as Stable Diffusion does."""
+    return torch.cat([_embedded(model.pipeline.tokenizer, model.pipeline.text_encoder, prompt) for prompt in prompts])
 
 
-@lru_cache(maxsize=256)  # the same batches come again at every step
+@lru_cache(maxsize=1024)  # the same prompts come again at every step
 @torch.no_grad()
-def _embedded(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, prompts: tuple[str, ...]) -> Tensor:
+def _embedded(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, prompt: str) -> Tensor:
+    # One prompt at a time: the bits do not depend on which others are of the batch.
     ids = tokenizer(
-        list(prompts),
+        prompt,
         padding="max_length",
         max_length=tokenizer.model_max_length,
         truncation=True,

@@ -115,24 +115,32 @@ def ridge(params: Params, part: Part) -> None:
 
 
 def kept_if_small(read: Read, count: int, size: int, room: int = MEMORY) -> Batches:
-    """Features by batch for ``step_map``, from ``read(rows)``: kept for later passes if all fit into ``room`` bytes."""
+    """Features by batch for ``step_map``, from ``read(rows)``: kept for later passes if all fit into ``room`` bytes.
+
+    Otherwise batches of ``size`` wanted rows: all of one size, as memory is kept for every size that there was.
+    """
+    starts = range(0, count, size)
     kept: dict[int, tuple[np.ndarray, Features]] = {}
     small = None
 
+    def whole(start: int) -> tuple[np.ndarray, Features]:
+        if start not in kept:
+            rows = np.arange(start, min(start + size, count))
+            kept[start] = rows, read(rows)
+        return kept[start]
+
     def batches(wanted: np.ndarray) -> Iterable[tuple[np.ndarray, Features]]:
         nonlocal small
-        for batch in store.batches(slice(0, count), size):
-            rows = np.arange(batch.start, batch.stop)
-            asked = rows[np.isin(rows, wanted)]
-            if batch.start in kept:
-                yield kept[batch.start]
-            elif len(asked):
-                found = read(rows if small in (None, True) else asked)
-                if small is None:
-                    small = sum(x.nbytes for x in found.values()) * count / len(rows) <= room
-                if small:
-                    kept[batch.start] = rows, found
-                yield (rows, found) if len(next(iter(found.values()))) == len(rows) else (asked, found)
+        if small is None:
+            rows, found = whole(0)
+            small = sum(x.nbytes for x in found.values()) * count / len(rows) <= room
+        if small:
+            yield from map(whole, starts)
+        else:
+            kept.clear()
+            for start in range(0, len(wanted), size):
+                rows = wanted[start : start + size]
+                yield rows, read(rows)
 
     return batches
 

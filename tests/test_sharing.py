@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -88,26 +89,27 @@ def stranger(tmp_path_factory):
         yield
 
 
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory):
-    server = S3(tmp_path_factory.mktemp("s3"))
+@contextmanager
+def running(server):
     try:
         server.start()
         yield server
     finally:
         server.kill()
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory):
+    with running(S3(tmp_path_factory.mktemp("s3"))) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
 def ssh(tmp_path_factory):
     if SSHD is None:
         pytest.skip("no sshd: apt-get install openssh-server")
-    server = SSH(tmp_path_factory.mktemp("ssh"))
-    try:
-        server.start()
+    with running(SSH(tmp_path_factory.mktemp("ssh"))) as server:
         yield server
-    finally:
-        server.kill()
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from scenescope.scores import Reference
 Features = dict[str, Tensor]  # by name, [N, T, C]
 # From the row numbers of the images that are wanted: row numbers of a batch, and its features. More may come.
 Batches = Callable[[np.ndarray], Iterable[tuple[np.ndarray, Features]]]
-SCORED_AT_ONCE = 256  # images: enough that the scores' arithmetic counts, and not the calls
+SCORED_AT_ONCE = 64  # images: enough that the scores' arithmetic counts, and not the calls
 
 
 @dataclass(frozen=True)
@@ -74,21 +74,11 @@ def step_map(
     """
     solutions = solve(batches, task, splits, penalties)
     count = len(task.references)
-    thresholds, validation = defaultdict(float), {}
-    every = max(len(split.validation) for split in splits)
-    for name, split, rows, maps in predictions(batches, solutions, [s.validation for s in splits], at_once=every):
-        for column in range(2 * count):
-            target, known = task.known(column, rows, maps.shape[-1])
-            key = name, split, column
-            if target == "saliency":
-                thresholds[key] = scores.best_threshold(known, maps[column])
-            if split == 0 and column < count:
-                first = next(iter(scores.score(target, known, maps[column], thresholds[key]).values()))
-                validation[name, column] = np.nanmean(first)
+    thresholds, validation = validate(batches, task, splits, solutions)
 
     place = [{row: i for i, row in enumerate(split.test)} for split in splits]
     found: dict[tuple, np.ndarray] = {}
-    for name, split, rows, maps in predictions(batches, solutions, [s.test for s in splits], at_once=SCORED_AT_ONCE):
+    for name, split, rows, maps in predictions(batches, solutions, [split.test for split in splits]):
         at = [place[split][row] for row in rows]
         for column in range(2 * count if split == 0 else count):
             target, known = task.known(column, rows, maps.shape[-1])
@@ -105,7 +95,7 @@ def step_map(
             shown[f"{name}/{target}/control"] = found[name, 0, count + column, names[0]]
             means = [np.nanmean(found[name, split, column, names[0]]) for split in range(len(splits))]
             shown[f"{name}/{target}/splits"] = np.array(means)
-            shown[f"{name}/{target}/validation"] = np.array(validation[name, column])
+            shown[f"{name}/{target}/validation"] = np.array(validation[name, target])
             shown[f"{name}/{target}/penalty"] = chosen[0].penalty[column].cpu().numpy()
     return shown, {name: chosen[0] for name, chosen in solutions.items()}
 
@@ -126,12 +116,39 @@ def solve(batches: Batches, task: Task, splits: list[Split], penalties: list[flo
     return {name: [cross_validate(s.select(part), penalties) for part in parts] for name, s in statistics.items()}
 
 
+def validate(
+    batches: Batches, task: Task, splits: list[Split], solutions: dict[str, list[Solution]]
+) -> tuple[dict[tuple[str, int, int], float], dict[tuple[str, str], float]]:
+    """The second pass: thresholds of masks, by features, split and column (0 for what is no mask); and by features and
+    target, the mean of the first score on the first split's validation images."""
+    masks, firsts = defaultdict(list), defaultdict(list)
+
+    def score(name: str, target: str, known: Reference, maps: np.ndarray, threshold: float) -> None:
+        firsts[name, target].append(next(iter(scores.score(target, known, maps, threshold).values())))
+
+    for name, split, rows, maps in predictions(batches, solutions, [split.validation for split in splits]):
+        for column in range(2 * len(task.references)):
+            target, known = task.known(column, rows, maps.shape[-1])
+            if target == "saliency":  # all of them choose a threshold
+                masks[name, split, column].append((rows, maps[column].copy()))  # not the view of all columns
+            elif split == 0 and column < len(task.references):
+                score(name, target, known, maps[column], 0.0)
+    thresholds = defaultdict(float)
+    for (name, split, column), parts in masks.items():
+        rows, maps = (np.concatenate(values) for values in zip(*parts, strict=True))
+        target, known = task.known(column, rows, maps.shape[-1])
+        thresholds[name, split, column] = scores.best_threshold(known, maps)
+        if split == 0 and column < len(task.references):
+            score(name, target, known, maps, thresholds[name, split, column])
+    return thresholds, {key: np.nanmean(np.concatenate(values)) for key, values in firsts.items()}
+
+
 def predictions(
-    batches: Batches, solutions: dict[str, list[Solution]], wanted: list[np.ndarray], at_once: int
+    batches: Batches, solutions: dict[str, list[Solution]], wanted: list[np.ndarray]
 ) -> Iterator[tuple[str, int, np.ndarray, np.ndarray]]:
     """Maps of the rows that are ``wanted`` in each split: features' name, split, rows [n], maps [2K, n, g, g].
 
-    In the batches' order, ``at_once`` images or a little more at a time, and fewer at the end.
+    In the batches' order, ``SCORED_AT_ONCE`` images or a little more at a time, and fewer at the end.
     """
     waiting: dict[tuple[str, int], list] = defaultdict(list)
 
@@ -150,7 +167,7 @@ def predictions(
                     maps = solutions[name][split].predict(x[torch.from_numpy(inside)]).cpu().numpy()
                     grid = grid_of(x)
                     waiting[name, split].append((rows[inside], maps.reshape(-1, grid, grid, maps.shape[-1])))
-        yield from ready(at_once)
+        yield from ready(SCORED_AT_ONCE)
     yield from ready(1)
 
 

@@ -159,19 +159,24 @@ function play(on) {
   $("play").lastElementChild.textContent = on ? "Pause" : "Play";
 }
 
-function prepareScrubber() {
-  data.images.forEach((image, number) => {
-    const input = make("input", { type: "radio", name: "image", value: number, "aria-label": image.prompt });
+// Pictures to choose from, one of them chosen, and a slider over their steps.
+function prepareChoice(choice, name, images, show, slider, move) {
+  images.forEach((image, number) => {
+    const input = make("input", { type: "radio", name, value: number, "aria-label": image.prompt });
     input.checked = number === 0;
     const face = make("span");
     face.style.backgroundImage = `url(${image.thumb})`;
-    $("choose").append(make("label", { title: image.prompt }, input, face));
+    $(choice).append(make("label", { title: image.prompt }, input, face));
   });
-  $("choose").addEventListener("change", (event) => showImage(Number(event.target.value)));
-  $("step").max = frames - 1;
-  $("step").value = chosen.frame;
-  document.querySelector(".slider .of").textContent = `of ${last}`;
-  $("step").addEventListener("input", (event) => { play(false); go(Number(event.target.value)); });
+  $(choice).addEventListener("change", (event) => show(Number(event.target.value)));
+  $(slider).max = frames - 1;
+  $(slider).value = chosen.frame;
+  $(slider).addEventListener("input", (event) => move(Number(event.target.value)));
+  $(slider).closest(".slider").querySelector(".of").textContent = `of ${last}`;
+}
+
+function prepareScrubber() {
+  prepareChoice("choose", "image", data.images, showImage, "step", (frame) => { play(false); go(frame); });
   $("play").addEventListener("click", () => play(playing === null));
   for (const input of document.getElementsByName("kind")) {
     input.addEventListener("change", () => { chosen.kind = input.value; showStep(); });
@@ -237,20 +242,6 @@ function showClassFilm() {
     }
   }
   $("class-film").append(...cells);
-}
-
-function prepareClassified() {
-  data.classified.forEach((image, number) => {
-    const input = make("input", { type: "radio", name: "classified", value: number, "aria-label": image.prompt });
-    input.checked = number === 0;
-    const face = make("span");
-    face.style.backgroundImage = `url(${image.thumb})`;
-    $("class-choose").append(make("label", { title: image.prompt }, input, face));
-  });
-  $("class-choose").addEventListener("change", (event) => showClassified(Number(event.target.value)));
-  $("class-step").max = frames - 1;
-  $("class-step").addEventListener("input", (event) => answerAt(Number(event.target.value)));
-  document.querySelector("#classified .of").textContent = `of ${last}`;
 }
 
 // The map.
@@ -467,6 +458,6 @@ addEventListener("scroll", tellPlace, { passive: true });
 
 prepareScrubber();
 prepareMap();
-prepareClassified();
+prepareChoice("class-choose", "classified", data.classified, showClassified, "class-step", answerAt);
 preparePrompts();
 showImage(0).then(() => showClassified(0)); // what is seen first is decoded first
