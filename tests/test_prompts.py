@@ -1,18 +1,21 @@
 """Prompts files are read as people write them, refused in one line, and split so that no prompt is in two splits."""
 
+import csv
+import io
 from itertools import product
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scenescope.errors import UserError
 from scenescope.prompts import read_prompts, split_prompts
 from scenescope.tabletop.scenes import TEMPLATES, all_words, held_out
 
-QUICK = settings(deadline=None, max_examples=40)
+# The folder is the same for all examples: each writes its own file over the last.
+QUICK = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 TABLETOP = Path(__file__).parents[1] / "prompts/tabletop.csv"
 
 
@@ -104,6 +107,49 @@ def test_what_cannot_be_read_is_refused_in_one_line_with_its_row(written, conten
     message = str(caught.value)
     assert message.startswith(start) and all(part in message for part in parts)
     assert len(message.splitlines()) == 1
+
+
+text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=30)
+good = st.fixed_dictionaries(
+    {
+        "prompt": text.filter(str.strip),
+        "seed": st.integers(0, 2**63 - 1),
+        "prompt_id": st.text("abcXYZ019_-", min_size=1, max_size=10),
+        "split": st.sampled_from(["train", "validation", "test"]),
+        "note": text,  # a column that is not ours
+    }
+)
+
+
+@QUICK
+@given(
+    st.lists(good, min_size=1, max_size=8, unique_by=lambda row: row["prompt_id"]),
+    st.permutations(["prompt", "seed", "prompt_id", "split", "note"]),
+    st.sampled_from(["\n", "\r\n"]),
+    st.sampled_from(["utf-8", "utf-8-sig"]),
+)
+def test_whatever_a_spreadsheet_can_write_comes_back_as_it_was(written, rows, columns, end, encoding):
+    content = io.StringIO(newline="")
+    writer = csv.DictWriter(content, columns, lineterminator=end, quoting=csv.QUOTE_ALL)
+    writer.writeheader()
+    writer.writerows(rows)
+    table = read_prompts(written(content.getvalue().encode(encoding)))
+    for column in ("prompt", "seed", "prompt_id", "split"):
+        assert table[column].tolist() == [row[column] for row in rows]
+
+
+lines = st.lists(st.lists(st.one_of(text, st.just("1"), st.just("a chair")), max_size=3).map(",".join), max_size=5)
+
+
+@QUICK
+@given(st.one_of(st.binary(max_size=60), lines.map(lambda below: "\n".join(["prompt,seed", *below]).encode())))
+def test_whatever_a_file_holds_it_is_read_or_refused_in_one_line(written, content):
+    try:
+        table = read_prompts(written(content))
+    except UserError as error:
+        assert len(str(error).splitlines()) == 1, str(error)
+    else:
+        assert len(table) and table["prompt"].str.strip().all() and (table["seed"] >= 0).all()
 
 
 def test_a_file_that_is_not_there_is_named():
