@@ -110,7 +110,10 @@ def study_of_noise(home, count: int, steps: int) -> Study:
     return study
 
 
-@pytest.mark.parametrize(("stage", "counts", "steps"), [("capture", (64, 224), 6), ("ridge", (100, 300), 1)])
+@pytest.mark.parametrize(
+    ("stage", "counts", "steps"),
+    [("capture", (64, 224), 6), pytest.param("ridge", (100, 300), 1, marks=pytest.mark.slow)],
+)
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path, stage, counts, steps):
     peaks = []
     for count in counts:  # the first shards warm up what allocates memory
