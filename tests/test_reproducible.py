@@ -12,16 +12,18 @@ from conftest import Study
 from PIL import Image
 
 from scenescope import store
-from scenescope.verify import TOLERANCE, numbers
+from scenescope.verify import numbers
 
 pytestmark = pytest.mark.slow
 
 # Sums of float32 in another order end in other digits, and 15 steps with guidance carry them on. Seen between these
-# runs: latents 1.3e-4 apart, pixels by 1, and scores by 0.005, of ten test images and with their intervals' ends: where
-# a pixel or a threshold falls on its other side, a mask of an image changes. Two to sixteen times that is allowed.
+# runs: latents 1.3e-4 apart, pixels by 1, scores of ten test images and the ends of their intervals by 0.0003. One
+# moves by 0.005, Dice at the optimum of the objective: with so few training images the optimum lies far out where the
+# objective is flat, and the last digits decide where L-BFGS ends. Two to sixteen times of each is allowed.
 LATENTS = 2e-3  # of values up to 15
 PIXELS = 2  # of 255
-SCORES = TOLERANCE  # what make verify allows another machine
+SCORES = 0.001
+AT_OPTIMUM = 0.02
 BATCHED = ("generate", "label", "capture", "ridge")
 
 
@@ -77,13 +79,13 @@ def test_batches_and_threads_change_no_noise_and_hardly_a_score(usual, tmp_path,
     other = ran(tmp_path, threads, batch)
     assert (other / "data/prompts.csv").read_bytes() == (usual / "data/prompts.csv").read_bytes()
     np.testing.assert_array_equal(latents(other)[:, 0], latents(usual)[:, 0])
-    apart = {
-        "latents": np.abs(latents(other) - latents(usual)).max(),
-        "pixels": np.abs(images(other) - images(usual)).max(),
-        "scores": max(abs(value - scores(usual)[key]) for key, value in scores(other).items()),
-    }
-    print(apart)
-    assert apart["latents"] < LATENTS and apart["pixels"] <= PIXELS and apart["scores"] < SCORES, apart
+    assert np.abs(latents(other) - latents(usual)).max() < LATENTS
+    assert np.abs(images(other) - images(usual)).max() <= PIXELS
+    expected, found = scores(usual), scores(other)
+    assert found.keys() == expected.keys()
+    apart = {key: abs(value - expected[key]) for key, value in found.items()}
+    far = {key: by for key, by in apart.items() if by > (AT_OPTIMUM if key.endswith("_optimum") else SCORES)}
+    assert not far
 
 
 def test_other_seeds_make_other_noise_and_other_images(usual, tmp_path):
