@@ -112,15 +112,15 @@ def study_of_noise(home, count: int, steps: int) -> Study:
 
 @pytest.mark.parametrize(
     ("stage", "counts", "steps"),
-    [("capture", (64, 224), 6), pytest.param("ridge", (100, 300), 1, marks=pytest.mark.slow)],
+    [("capture", (64, 224), 6), pytest.param("ridge", (300, 600), 1, marks=pytest.mark.slow)],
 )
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path, stage, counts, steps):
     peaks = []
-    for count in counts:  # the first shards warm up what allocates memory
+    for count in counts:  # the smaller is enough to warm up what allocates memory
         study = study_of_noise(tmp_path / str(count), count, steps)
         peaks.append(1024 * int(study.run(sys.executable, "-c", PEAK, stage).rsplit("peak", 1)[1]))
     layers = attention_layers(part_config(ROOT / "models/tabletop", "unet"))
     values = {layer.name: steps * layer.grid(16) ** 2 * layer.channels for layer in layers}
     kept = {"capture": 2 * values["dec4_l1"], "ridge": 4 * sum(values.values())}  # bytes an image, if they were kept
     more = (counts[1] - counts[0]) * kept[stage]
-    assert peaks[1] - peaks[0] < more / 2, (peaks, more)
+    assert peaks[1] - peaks[0] < more / 4, (peaks, more)
