@@ -96,7 +96,8 @@ def test_a_stage_that_is_killed_twenty_times_ends_as_if_it_had_not_been(undistur
         except ValueError:
             locks.unlink()
         try:
-            if {**records(study), stage: None} == {**expected, stage: None}:
+            now = records(study)
+            if now in (expected, {name: expected[name] for name in expected if name != stage}):
                 return
         except (yaml.YAMLError, TypeError, KeyError):
             pass
