@@ -76,9 +76,12 @@ def denoiser(params: dict) -> None:
         params["denoiser"],
         params["seed"],
         SCRATCH,
-        CURVES / "denoiser.csv",
+        CURVES,
     )
-    pipeline.to(torch.float16).save_pretrained(HOME)
+    # Part by part: the autoencoder is another stage's.
+    pipeline.to(torch.float16).save_config(HOME)
+    for name in ("scheduler", "text_encoder", "tokenizer", "unet"):
+        getattr(pipeline, name).save_pretrained(HOME / name)
     # Transformers opens a model in the type that its config names; the rest of the pipeline opens in float32.
     config = HOME / "text_encoder" / "config.json"
     config.write_text(config.read_text().replace('"dtype": "float16"', '"dtype": "float32"'))

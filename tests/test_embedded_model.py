@@ -15,6 +15,7 @@ from scenescope.settings import TARGETS
 from scenescope.tabletop.card import class_accuracy, label_quality, named
 from scenescope.tabletop.dataset import scenes_for
 from scenescope.tabletop.render import render
+from scenescope.tabletop.words import build_tokenizer
 
 HOME = ROOT / "models" / "tabletop"
 
@@ -52,6 +53,13 @@ def test_generated_images_show_what_the_prompt_names():
     found = class_accuracy(class_net.load(HOME / "classifier.safetensors", "cpu"), images, *named(prompts))
     assert found["colour"] >= 0.9
     assert found["shape"] >= 0.7  # the card's figure is over 200 images; 48 may fall short of it by chance
+
+
+def test_the_vocabulary_is_learned_from_the_captions_and_nothing_of_it_by_chance():
+    kept = json.loads((HOME / "tokenizer/tokenizer.json").read_text())["model"]
+    learned = json.loads(build_tokenizer().backend_tokenizer.to_str())["model"]
+    assert learned["vocab"] == kept["vocab"]
+    assert learned["merges"] == kept["merges"]
 
 
 def test_weights_are_small_and_no_pickles():

@@ -73,7 +73,7 @@ def _halves(parts: Iterator) -> Iterator:
 
 
 def train_denoiser(
-    vae: AutoencoderKL, images: np.ndarray, captions: list[str], params: dict, seed: int, scratch: Path, curve: Path
+    vae: AutoencoderKL, images: np.ndarray, captions: list[str], params: dict, seed: int, scratch: Path, curves: Path
 ) -> StableDiffusionPipeline:
     """Train on uint8 images [N, S, S, 3] and their captions; return the whole pipeline."""
     torch.manual_seed(seed)
@@ -102,16 +102,17 @@ def train_denoiser(
         weight = snr[timesteps].clamp(max=SNR_CAP) / snr[timesteps]
         return (weight * (guess - noise).square().mean((1, 2, 3))).mean()
 
-    model = fit(
-        model,
-        loss_of,
-        steps=params["steps"],
-        learning_rate=params["learning_rate"],
-        seed=seed,
-        checkpoint=scratch / "denoiser.pt",
-        curve=curve,
-        average=params["average"],
-    )
+    for i, chosen in enumerate(params["rounds"]):
+        model = fit(
+            model.requires_grad_(),
+            loss_of,
+            **chosen,
+            seed=seed + i,
+            checkpoint=scratch / f"denoiser_{i + 1}.pt",
+            curve=curves / f"denoiser_{i + 1}.csv",
+            average=params["average"],
+        )
+        model = model.half().float()  # as it is kept: a round goes on from what a release holds
     return assemble(vae, tokenizer, model["text"], model["unet"])
 
 

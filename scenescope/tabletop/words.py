@@ -19,11 +19,13 @@ def build_tokenizer() -> CLIPTokenizer:
     captions = sorted(words.caption(t) for words, t in product(all_words(), range(len(TEMPLATES))))
     # A comma or a space glued to a word would be learned as part of it.
     pieces = [piece for caption in captions for piece in caption.replace(",", " , ").split()]
-    trainer = trainers.BpeTrainer(end_of_word_suffix="</w>", show_progress=False)
-    learner.train_from_iterator(pieces, trainer)
+    # Pairs as frequent as each other are merged in the order of their numbers: give them, or they come by chance.
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    letters = alphabet + [letter + "</w>" for letter in alphabet]
+    trainer = trainers.BpeTrainer(end_of_word_suffix="</w>", special_tokens=letters, show_progress=False)
+    learner.train_from_iterator(pieces, trainer)
     merges = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
-    tokens = alphabet + [letter + "</w>" for letter in alphabet] + ["".join(pair) for pair in merges]
+    tokens = letters + ["".join(pair) for pair in merges]
     vocabulary = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
     for special in ("<|startoftext|>", "<|endoftext|>"):
         vocabulary[special] = len(vocabulary)
