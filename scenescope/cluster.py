@@ -40,15 +40,28 @@ def spread(run: str, command: list[str], parts: int, gpu: bool) -> None:
             return importlib.import_module("scenescope.cluster").row(run, words)
 
         left = [work.remote([*command, "--part", f"{k + 1}/{parts}"]) for k in range(parts)]
-        while left:
-            (first, *_), left = ray.wait(left)
-            report(ray.get(first))
+        try:
+            while left:
+                (first, *_), left = ray.wait(left)
+                report(ray.get(first))
+        except UserError:
+            stop(left)
+            raise
         report(ray.get(work.remote(command)))
     except ray.exceptions.RayError as error:
         told = " ".join(str(error).split())[-300:]
         raise UserError(f"{' '.join(command)}: Ray: {told}; run dvc repro again to go on") from None
     finally:
         ray.shutdown()
+
+
+def stop(left: list[ray.ObjectRef]) -> None:
+    """End parts that are still at work; their whole shards stay. A shutdown that meets one at work may have Ray write
+    a line of its own before the one that says what is wrong."""
+    for part in left:
+        ray.cancel(part, force=True)
+    while left:
+        _, left = ray.wait(left)
 
 
 def row(run: str, words: list[str]) -> dict:
