@@ -34,13 +34,13 @@ def home(tmp_path_factory):
     return study.home
 
 
-def said(capsys):
-    """What the first stage prints when it stops, in a good way."""
+def said(capsys, seconds=10):
+    """What the first stage prints when it stops, in a good way and in so many seconds of computing at most."""
     start = time.process_time()  # a busy machine is no failure
     with pytest.raises(SystemExit) as stopped:
         common.run(prompts.prompts)
     printed = capsys.readouterr()
-    assert stopped.value.code == 1 and time.process_time() - start < 10
+    assert stopped.value.code == 1 and time.process_time() - start < seconds
     assert printed.err.startswith("error: ") and printed.err.count("\n") == 1, printed.err
     return printed.err.removeprefix("error: ").strip()
 
@@ -233,7 +233,7 @@ def test_a_million_prompts_are_checked_in_seconds(home, monkeypatch, capsys):
     try:
         lines = (f"p{i},a red cube number {i},{i}\n" for i in range(10**6))
         (home / TABLE).write_text(HEADER + "".join(lines))
-        assert "the study of 1000000 images" in said(capsys)
+        assert "the study of 1000000 images" in said(capsys, seconds=30)
     finally:
         (home / TABLE).write_bytes(before)
 

@@ -110,10 +110,8 @@ def study_of_noise(home, count: int, steps: int) -> Study:
     return study
 
 
-@pytest.mark.parametrize(
-    ("stage", "counts", "steps"),
-    [("capture", (64, 224), 6), pytest.param("ridge", (300, 600), 1, marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("stage", "counts", "steps"), [("capture", (64, 224), 6), ("ridge", (300, 600), 1)])
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path, stage, counts, steps):
     peaks = []
     for count in counts:  # the smaller is enough to warm up what allocates memory

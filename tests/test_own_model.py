@@ -3,6 +3,7 @@
 import csv
 import json
 
+import pytest
 import torch
 import yaml
 from conftest import ROOT, Study, stages_run
@@ -43,6 +44,7 @@ def add_model(study: Study, **changes) -> None:
     (home / "model.yaml").write_text(yaml.safe_dump({**SETTINGS, **changes}))
 
 
+@pytest.mark.slow
 def test_a_folder_with_a_model_yaml_runs_the_whole_study(study):
     add_model(study)
     study.settings("params.yaml", model="mine", probe__layer="dec2_l2")
