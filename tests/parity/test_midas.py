@@ -262,7 +262,7 @@ def test_goldens_are_the_originals(golden):
     made = make_midas.goldens(Path(ORIGINALS) / "MiDaS")
     assert set(made) == set(golden)
     for name, value in made.items():
-        assert np.abs(value - golden[name]).max() <= DEPTH
+        assert np.abs(value - golden[name]).max() <= 1e-5
 
 
 @pytest.mark.skipif(not ORIGINALS, reason="SCENESCOPE_ORIGINALS names no folder with a checkout of MiDaS")
