@@ -14,12 +14,24 @@ import hypothesis
 import pytest
 import yaml
 
+# Where workers share the tests, each of them and all that it starts compute in a thread of their own. PyTorch reads it
+# when it is imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 ROOT = Path(__file__).parent.parent
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 
 # A busy machine is not a failure; and what lands is judged on the same examples every time.
 hypothesis.settings.register_profile("scenescope", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("scenescope")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """What a worker takes as a whole: a file; and all tests of the study that has been run, so that it is run once."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("done" if "done" in item.fixturenames else item.path.stem))
 
 
 class Study:

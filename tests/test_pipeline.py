@@ -87,6 +87,7 @@ def test_another_layer_recomputes_only_what_reads_it_and_going_back_computes_not
     assert lock(study) == before
 
 
+@pytest.mark.slow
 def test_from_nothing_again_gives_the_same_bytes(done, study):
     first, _ = done
     study.run("dvc", "repro")
