@@ -24,7 +24,7 @@ REVISION = "b8d8aa2dd860af9233c8c67385a8097fd6c35d3f"
 SIDE = 224
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of red, green, blue in [0, 1], over ImageNet
 # What the classes are called. A name is not a key: 134 and 517 are both "crane", the bird and the machine.
-CLASSES = tuple(ImageNetInfo().index_to_description(index) for index in range(1000))
+CLASSES = tuple(ImageNetInfo().label_descriptions())
 
 
 def prepare(images: np.ndarray) -> Tensor:
