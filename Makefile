@@ -17,7 +17,7 @@ pull: env
 
 # Two tests at a time, as most of them wait for a process that starts. Slow ones want the machine for themselves.
 test: env lint
-	python -m pytest -n 2 --dist loadgroup -m "not slow" $(PYTEST)
+	python -m pytest -n 2 --dist loadfile -m "not slow" $(PYTEST)
 
 test-slow: env
 	python -m pytest -m slow $(PYTEST)

@@ -3,7 +3,6 @@
 The browser is the Chromium that the environment variable CHROMIUM names, or the one on the PATH.
 """
 
-import copy
 import os
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 import yaml
+from filelock import FileLock
 
 # Where workers share the tests, each of them and all that it starts compute in a thread of their own. PyTorch reads it
 # when it is imported.
@@ -27,18 +27,16 @@ hypothesis.settings.register_profile("scenescope", deadline=None, derandomize="C
 hypothesis.settings.load_profile("scenescope")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """What a worker takes as a whole: a file; and all tests of the study that has been run, so that it is run once."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("done" if "done" in item.fixturenames else item.path.stem))
-
-
 class Study:
-    """A clone of the project in a temporary folder: its files as they are now, its own git and DVC repository."""
+    """A temporary folder with a git and DVC repository of its own."""
 
     def __init__(self, home: Path):
         self.home = home
+
+    @classmethod
+    def new(cls, home: Path) -> "Study":
+        """A clone of the project: its files as they are now."""
+        study = cls(home)
         listed = subprocess.run(
             ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True, text=True
         )
@@ -46,8 +44,9 @@ class Study:
             if (ROOT / name).is_file():
                 (home / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, home / name)
-        self.run("git", "init", "-q")
-        self.sign()
+        study.run("git", "init", "-q")
+        study.sign()
+        return study
 
     def sign(self) -> None:
         self.run("git", "config", "user.email", "test@example.com")
@@ -101,9 +100,7 @@ class Study:
     def copied(self, home: Path) -> "Study":
         """The same study in another folder, with all that has been run."""
         shutil.copytree(self.home, home, symlinks=True)
-        other = copy.copy(self)
-        other.home = home
-        return other
+        return Study(home)
 
     def commit(self, message: str) -> None:
         self.run("git", "add", "-A")
@@ -118,19 +115,28 @@ def stages_run(output: str) -> list[str]:
 @pytest.fixture
 def study(tmp_path) -> Study:
     """A small study on the embedded model, nothing run yet."""
-    made = Study(tmp_path)
+    made = Study.new(tmp_path)
     made.shrink()
     return made
 
 
 @pytest.fixture(scope="session")
-def done(tmp_path_factory):
-    """A small study that has been run once and committed, and what the run printed. Leave it as it was."""
-    study = Study(tmp_path_factory.mktemp("study"))
-    study.shrink()
-    output = study.run("dvc", "repro")
-    study.commit("results")
-    return study, output
+def done(tmp_path_factory, worker_id):
+    """A small study that has been run once and committed, and what the run printed. Leave it as it was.
+
+    It is run by the worker that wants it first, and each worker has a copy of its own.
+    """
+    own = tmp_path_factory.getbasetemp()
+    shared = own if worker_id == "master" else own.parent
+    original, printed = Study(shared / "original"), shared / "printed.txt"
+    with FileLock(shared / "original.lock"):
+        if not printed.exists():
+            original.home.mkdir(exist_ok=True)
+            Study.new(original.home).shrink()
+            output = original.run("dvc", "repro")
+            original.commit("results")
+            printed.write_text(output)
+    return original.copied(own / "done"), printed.read_text()
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ ROWS = "".join(f"a{i},a red cube {i},{i}\n" for i in range(18))
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     """A small study with a second model, models/mine, a copy of tabletop without its weights."""
-    study = Study(tmp_path_factory.mktemp("bad"))
+    study = Study.new(tmp_path_factory.mktemp("bad"))
     study.shrink()
     shutil.copytree(
         study.home / "models/tabletop", study.home / "models/mine", ignore=shutil.ignore_patterns("*.safetensors")

@@ -19,7 +19,7 @@ OUTPUTS = ["data/trajectories", "data/predictions", "data/images", "data/labels/
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     """A study of four shards of images, and what one process makes of it with one thread, as a worker has."""
-    study = Study(tmp_path_factory.mktemp("alone"))
+    study = Study.new(tmp_path_factory.mktemp("alone"))
     study.shrink(prompts=100, validation=4, test=12, steps=3)
     run(study, "prompts")
     for stage in ("generate", "label saliency", "label depth", "label shading", "ridge"):

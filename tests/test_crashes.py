@@ -32,7 +32,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """A study of four shards of images and three steps, and the records of a run that nobody disturbed."""
-    study = Study(tmp_path_factory.mktemp("crashes"))
+    study = Study.new(tmp_path_factory.mktemp("crashes"))
     study.shrink(prompts=100, validation=4, test=12, steps=3)
     study.run("dvc", "repro", *(stage for stage in STAGES if stage != "label@depth"))
     return study, records(study)

@@ -90,7 +90,7 @@ print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 def study_of_noise(home, count: int, steps: int) -> Study:
     """A study of tabletop whose trajectories, predictions and labels are noise."""
     home.mkdir()
-    study = Study(home)
+    study = Study.new(home)
     study.shrink(prompts=count, validation=count // 10, test=count // 2, steps=steps)
     study.run(sys.executable, "-m", "stages.prompts")
     rng = np.random.default_rng(0)

@@ -29,7 +29,7 @@ BATCHED = ("generate", "label", "capture", "ridge")
 
 def ran(folder, threads=2, batch=None, seeds=0):
     """A small study, run up to the probes and the map."""
-    study = Study(folder)
+    study = Study.new(folder)
     study.shrink(prompts=24, validation=4, test=10, steps=15)
     if batch:
         study.settings("params.yaml", **{f"{stage}__batch_size": batch for stage in BATCHED})
