@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 import yaml
-from conftest import Study, stages_run
+from conftest import stages_run
 
 pytestmark = pytest.mark.slow
 
@@ -15,10 +15,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def finished(done, tmp_path):
     """A copy of the small study that has been run."""
-    study = object.__new__(Study)
-    study.home = tmp_path / "copy"
-    shutil.copytree(done[0].home, study.home, symlinks=True)
-    return study
+    return done[0].copied(tmp_path / "copy")
 
 
 def records(study):

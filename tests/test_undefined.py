@@ -1,10 +1,8 @@
 """Labels that are no numbers stop the study; labels without variation make scores undefined, which are counted."""
 
 import json
-import shutil
 
 import pytest
-from conftest import Study
 
 pytestmark = pytest.mark.slow
 
@@ -24,9 +22,7 @@ def load(target, folder, device, source):
 
 @pytest.fixture
 def finished(done, tmp_path):
-    study = object.__new__(Study)
-    study.home = tmp_path / "copy"
-    shutil.copytree(done[0].home, study.home, symlinks=True)
+    study = done[0].copied(tmp_path / "copy")
     study.settings("params.yaml", labels__depth="mine")
     return study
 

@@ -103,7 +103,7 @@ def random_label_models(folder: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def study(tmp_path_factory) -> Study:
     """A study on SD v1.4: 4 prompts, 3 steps, images of 128 pixels. Nothing run yet."""
-    study = Study(tmp_path_factory.mktemp("study"))
+    study = Study.new(tmp_path_factory.mktemp("study"))
     study.shrink()
     elsewhere = tmp_path_factory.mktemp("weights")
     sd14().to(torch.float16).save_pretrained(elsewhere / "sd14")
