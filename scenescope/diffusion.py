@@ -5,6 +5,7 @@ scheduler's own scale (for LMS, of standard deviation sigma), and float32 whatev
 activation is a pure function of a latent, its step and its prompt, so trajectories are all that has to be kept.
 """
 
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from diffusers import SchedulerMixin, StableDiffusionPipeline
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from scenescope.cpu import linear_by_convolution
+from scenescope.cpu import in_shares, prepare
 from scenescope.errors import UserError
 from scenescope.layers import Layer, attention_layers, listening
 
@@ -87,7 +88,7 @@ def open_model(
     if scheduler:
         pipeline.scheduler = getattr(diffusers, scheduler).from_config(pipeline.scheduler.config)
     pipeline.to(device)
-    linear_by_convolution(pipeline.unet)
+    prepare(pipeline.unet)
     return Model(pipeline, image_size, steps, guidance)
 
 
@@ -134,7 +135,8 @@ def sample_with_predictions(model: Model, prompts: list[str], seeds: list[int]) 
     trajectory, predictions = [latents], []
     for timestep in scheduler.timesteps:
         inputs = scheduler.scale_model_input(torch.cat([latents, latents]), timestep).to(model.unet.dtype)
-        plain, prompted = model.unet(inputs, timestep, context).sample.float().chunk(2)
+        noises = in_shares(lambda z, c, t=timestep: model.unet(z, t, c).sample, inputs, context)
+        plain, prompted = torch.cat(noises).float().chunk(2)
         guided = plain + model.guidance * (prompted - plain)
         step = scheduler.step(guided, timestep, latents)
         latents = step.prev_sample
@@ -155,16 +157,22 @@ def activations(model: Model, latents: Tensor, step: int, prompts: list[str], la
     timestep = scheduler.timesteps[step]
     inputs = scheduler.scale_model_input(latents.to(model.device), timestep).to(model.unet.dtype)
     last = max(layers, key=model.layers.index).name
-    seen: dict[str, Tensor] = {}
+    share = threading.local()  # what the share of the batch that this thread computes has put out
 
     def receive(name: str, output: Tensor) -> None:
-        seen[name] = output
+        share.seen[name] = output
         if name == last:
             raise _Enough
 
-    with listening(model.unet, layers, receive), suppress(_Enough):
-        model.unet(inputs, timestep, embed(model, prompts))
-    return seen
+    def of_share(z: Tensor, context: Tensor) -> dict[str, Tensor]:
+        share.seen = {}
+        with suppress(_Enough):
+            model.unet(z, timestep, context)
+        return share.seen
+
+    with listening(model.unet, layers, receive):
+        seen = in_shares(of_share, inputs, embed(model, prompts))
+    return {layer.name: torch.cat([outputs[layer.name] for outputs in seen]) for layer in layers}
 
 
 def replay(model: Model, trajectories: Tensor, prompts: list[str], layers: list[Layer]) -> Iterator[dict[str, Tensor]]:

@@ -12,7 +12,7 @@ import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor, nn
 
-from scenescope.cpu import linear_by_convolution
+from scenescope.cpu import prepare
 from scenescope.diffusion import Model
 
 
@@ -55,6 +55,6 @@ def with_shuffled_weights(model: Model, seed: int) -> Model:
 
 def _with_unet(model: Model, unet: nn.Module) -> Model:
     unet = nn.Module.to(unet, model.device, model.unet.dtype).eval()  # Diffusers' own warns of every change of dtype
-    linear_by_convolution(unet)
+    prepare(unet)
     parts = {**model.pipeline.components, "unet": unet}
     return replace(model, pipeline=StableDiffusionPipeline(**parts, requires_safety_checker=False))

@@ -101,8 +101,7 @@ def fill(
     images can be read without the others. Of the shards, those of the ``part`` are written.
     """
     fill_together(
-        {folder: shape},
-        dtype,
+        {folder: (shape, dtype)},
         lambda rows: (compute(rows),),
         desc=desc,
         batch_size=batch_size,
@@ -113,8 +112,7 @@ def fill(
 
 
 def fill_together(
-    shapes: dict[Path, tuple[int, ...]],
-    dtype: str,
+    wanted: dict[Path, tuple[tuple[int, ...], str]],
     compute: Callable[[slice], tuple[np.ndarray, ...]],
     *,
     desc: str,
@@ -123,11 +121,11 @@ def fill_together(
     columns_apart: bool = False,
     part: Part = WHOLE,
 ) -> None:
-    """``fill`` for several arrays with the same rows, which ``compute`` gives together."""
-    count = next(iter(shapes.values()))[0]
-    row_bytes = max(math.prod(shape[1:]) for shape in shapes.values()) * np.dtype(dtype).itemsize
+    """``fill`` for several arrays, each of its own shape and dtype, whose rows ``compute`` gives together."""
+    (count, *_), _ = next(iter(wanted.values()))
+    row_bytes = max(math.prod(shape[1:]) * np.dtype(dtype).itemsize for shape, dtype in wanted.values())
     shard_rows = min(count, shard_rows, max(1, SHARD_BYTES // row_bytes))
-    arrays = [_opened(folder, shape, dtype, shard_rows, columns_apart) for folder, shape in shapes.items()]
+    arrays = [_opened(folder, *kind, shard_rows, columns_apart) for folder, kind in wanted.items()]
     mine = part.of(shards(arrays[0]))
     todo = [rows for rows in mine if not all(_is_whole(array, rows) for array in arrays)]
     total, left = (sum(rows.stop - rows.start for rows in some) for some in (mine, todo))

@@ -82,7 +82,7 @@ def figures(params: Params) -> None:
     for name, chart in charts.items():
         save(chart, FIGURES / f"{name}.png")
         save(chart, FIGURES / f"{name}.svg")
-    save(classes_chart(*classified(model, params.figures.images)), FIGURES / "classes.png")
+    save(classes_chart(*classified(params.figures.images)), FIGURES / "classes.png")
     save(table1(layer_table(model)), FIGURES / "table1.png")
     save(table2(score_table(params.model, series, layer_step, params.probe.layer)), FIGURES / "table2.png")
 
@@ -94,16 +94,13 @@ def predicted(target: str, rows: np.ndarray) -> np.ndarray:
     return linear.to_maps(target, linear.predict(inputs, probes["weight"], probes["bias"]))
 
 
-def classified(model: diffusion.Model, count: int) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+def classified(count: int) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """What ``classes_chart`` takes, for the first prompt of each of the first ``count`` classes."""
     top5 = pd.read_csv(CLASSIFIED / "top5.csv", dtype={"prompt_id": str})
     ids = top5["prompt_id"].drop_duplicates().tolist()
-    latents = [store.open_whole(CLASSIFIED / name) for name in ("trajectories", "predictions")]
-    pictures = {}
-    for name in top5.drop_duplicates("class")["prompt_id"][:count]:
-        passed, aimed = (torch.from_numpy(store.read(array, ids.index(name))) for array in latents)
-        pictures[name] = np.stack([diffusion.decode(model, passed[:-1]), diffusion.decode(model, aimed)])
-    return top5, pictures
+    pictures = store.open_whole(CLASSIFIED / "pictures")
+    chosen = top5.drop_duplicates("class")["prompt_id"][:count]
+    return top5, {name: store.read(pictures, ids.index(name)) for name in chosen}
 
 
 if __name__ == "__main__":

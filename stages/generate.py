@@ -38,8 +38,11 @@ def generate(params: Params, part: Part) -> None:
                 Image.fromarray(image).save(images / f"{name}.png")
             return trajectories.cpu().numpy(), predictions.cpu().numpy()
 
-        shapes = {passed: (count, model.steps + 1, *latent), aimed: (count, model.steps, *latent)}
-        store.fill_together(shapes, "float32", both, desc="generate", batch_size=size, part=part)
+        wanted = {
+            passed: ((count, model.steps + 1, *latent), "float32"),
+            aimed: ((count, model.steps, *latent), "float32"),
+        }
+        store.fill_together(wanted, both, desc="generate", batch_size=size, part=part)
 
 
 if __name__ == "__main__":

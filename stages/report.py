@@ -1,8 +1,7 @@
 """Make plots/report.html: the study as one page that opens from disk, without a server or a network.
 
 The probes on the page are the map's, ridge: they are those of ``onset``, and every layer has one. Of the test images
-that it shows, the page replays every step; thresholds of masks are chosen anew on validation images, as in the map.
-Classified images are decoded from the latents that the classifier's stage keeps.
+that it shows, the page replays every step.
 
 The page holds neither a date nor the commit at which it was made: the same inputs must give the same bytes, and a
 run starts before its results are committed. It names instead the MD5 that dvc.lock has of one of its inputs, and the
@@ -22,13 +21,13 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from scenescope import diffusion, labelers, scores, store
+from scenescope import diffusion, labelers, store
 from scenescope.figures.style import SCORE_NAMES, display_range
 from scenescope.labelers import Labeler
 from scenescope.report import charts, pictures, study, words
 from scenescope.report.page import KEPT_FREE, LIMIT, render
 from scenescope.report.page import fitting as fitting_page
-from scenescope.report.replay import Probes, masks, predicted, seen_by_step, shown_steps
+from scenescope.report.replay import Probes, predicted, seen_by_step, shown_steps
 from scenescope.settings import TARGETS, Params, load_model_settings
 from scenescope.tables import METRIC, layer_table, score_table
 from stages.common import (
@@ -165,45 +164,34 @@ def report(params: Params) -> None:
     }
     size = params.capture.batch_size
     with fitting("capture.batch_size", size):
-        found = replayed(model, table, rows["validation"], chosen, steps, size)
-        images = one_by_one(model, models, table, chosen, steps, found)
+        found = replayed(model, table, chosen, steps, size)
+        images = one_by_one(model, models, table, chosen, steps, found, params.label.batch_size)
         data["images"] = fitting_page(images, rest=len(render(told, data).encode()), limit=LIMIT - KEPT_FREE)
     told["shown"] = len(data["images"])
-    more = with_pictures(model, answered, study.in_turns(settled["class"]), steps)
+    more = with_pictures(answered, study.in_turns(settled["class"]), steps)
     data["classified"] = fitting_page(more, rest=len(render(told, data).encode()))
     told["shown_classified"] = len(data["classified"])
     write(PAGE, render(told, data))
 
 
 def replayed(
-    model: diffusion.Model, table: pd.DataFrame, validation: np.ndarray, chosen: np.ndarray, steps: list[int], size: int
+    model: diffusion.Model, table: pd.DataFrame, chosen: np.ndarray, steps: list[int], size: int
 ) -> list[dict[str, np.ndarray]]:
-    """At each of the steps, what every layer's probes predict for the chosen images: {layer: [3, N, g, g]}.
-
-    Of saliency it is the mask, 0 or 1.
-    """
-    trajectories = store.open_whole(TRAJECTORIES)
-    latents = [torch.from_numpy(store.read(trajectories, of)) for of in (validation, chosen)]
-    known = store.read(store.open_whole(LABELS / "saliency"), validation)
-    grids = {layer.grid(model.latent_shape[-1]) for layer in model.layers}
-    references = {grid: scores.Reference.from_maps(known, grid) for grid in grids}
-    prompts = [table["prompt"].iloc[of].tolist() for of in (validation, chosen)]
-    found = []
-    for step in tqdm(steps, desc="report: replay"):
-        probes = probes_of(step, [layer.name for layer in model.layers])
-        checked, wanted = (
-            predicted(model, probes, z[:, step - 1], step - 1, asked, size)
-            for z, asked in zip(latents, prompts, strict=True)
-        )
-        masks(wanted, checked, references)
-        found.append(wanted)
-    return found
+    """At each of the steps, what every layer's probes predict for the chosen images: {layer: [3, N, g, g]}."""
+    latents = torch.from_numpy(store.read(store.open_whole(TRAJECTORIES), chosen))
+    prompts = table["prompt"].iloc[chosen].tolist()
+    layers = [layer.name for layer in model.layers]
+    return [
+        predicted(model, probes_of(step, layers), latents[:, step - 1], step - 1, prompts, size)
+        for step in tqdm(steps, desc="report: replay")
+    ]
 
 
 def probes_of(step: int, layers: list[str]) -> Probes:
     """The map's probes of one step, counted from 1."""
     stored = store.read_npz(MAP / f"step_{step:03d}.npz")
-    return Probes(*({layer: stored[f"network/{layer}/{part}"] for layer in layers} for part in ("weight", "intercept")))
+    parts = ("weight", "intercept", "saliency/threshold")
+    return Probes(*({layer: stored[f"network/{layer}/{part}"] for layer in layers} for part in parts))
 
 
 def one_by_one(
@@ -213,8 +201,9 @@ def one_by_one(
     chosen: np.ndarray,
     steps: list[int],
     found: list[dict[str, np.ndarray]],
+    label_size: int,
 ) -> Iterator[dict]:
-    """Each of the chosen images as the page's script reads it."""
+    """Each of the chosen images as the page's script reads it; label models take ``label_size`` pictures at once."""
     arrays = {"zt": store.open_whole(TRAJECTORIES), "x0": store.open_whole(PREDICTIONS)}
     known = stored_scores([layer.name for layer in model.layers], steps)
     for place, row in enumerate(tqdm(chosen, desc="report: pictures")):
@@ -226,13 +215,11 @@ def one_by_one(
         image["thumb"] = pictures.picture_strip(final, pictures.THUMB)  # a strip, only to be looked at small, is slow
         for kind, array in arrays.items():
             latents = torch.from_numpy(store.read(array, int(row))[np.array(steps) - 1])
-            shown = list(seen_by_step(model, models, latents))
-            image[kind] = pictures.picture_strip(np.concatenate([np.stack([picture for picture, _ in shown]), final]))
+            shown, seen = seen_by_step(model, models, latents, label_size)
+            image[kind] = pictures.picture_strip(np.concatenate([shown, final]))
             image["seen"][kind] = {
                 # The last frame is the label itself.
-                target: pictures.map_strip(
-                    target, np.stack([*(seen[target] for _, seen in shown), labels[target]]), limits[target]
-                )
+                target: pictures.map_strip(target, np.stack([*seen[target], labels[target]]), limits[target])
                 for target in TARGETS
             }
         image["probe"] = {
@@ -249,15 +236,14 @@ def one_by_one(
         yield image
 
 
-def with_pictures(model: diffusion.Model, answered: list[dict], rows: np.ndarray, steps: list[int]) -> Iterator[dict]:
+def with_pictures(answered: list[dict], rows: np.ndarray, steps: list[int]) -> Iterator[dict]:
     """The classified images of these rows, each with its pictures: a strip of either kind, and the finished one."""
-    arrays = {"zt": store.open_whole(CLASSIFIED / "trajectories"), "x0": store.open_whole(CLASSIFIED / "predictions")}
+    seen, finished = store.open_whole(CLASSIFIED / "pictures"), store.open_whole(CLASSIFIED / "images")
     for row in tqdm(rows, desc="report: classified"):
         image = dict(answered[row])
-        latents = {kind: torch.from_numpy(store.read(array, int(row))) for kind, array in arrays.items()}
-        for kind, of in latents.items():
-            image[kind] = pictures.picture_strip(diffusion.decode(model, of[np.array(steps) - 1]), pictures.SMALL)
-        image["thumb"] = pictures.picture_strip(diffusion.decode(model, latents["zt"][-1:]), pictures.THUMB)
+        for kind, shown in zip(study.KINDS, store.read(seen, int(row)), strict=True):
+            image[kind] = pictures.picture_strip(shown[np.array(steps) - 1])
+        image["thumb"] = pictures.picture_strip(store.read(finished, [row]), pictures.THUMB)
         yield image
 
 

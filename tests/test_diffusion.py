@@ -1,6 +1,7 @@
 """The embedded model, sampled, replayed and read: one trajectory, the same numbers whichever way they are got."""
 
 import json
+import threading
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from diffusers import StableDiffusionPipeline
 from transformers import CLIPTokenizer
 
 from scenescope import diffusion
+from scenescope.cpu import LEAST_SHARE, in_shares
 from scenescope.layers import attention_layers, listening
 
 HOME = ROOT / "models" / "tabletop"
@@ -75,6 +77,36 @@ def test_replay_gives_what_a_hook_sees_during_generation(model, table, trajector
             scale = seen[layer.name][step].abs().max()
             assert (found[layer.name] - seen[layer.name][step]).abs().max() < 1e-4 * scale, (step, layer.name)
     assert step == 14
+
+
+def test_shares_of_a_batch_are_computed_side_by_side_and_are_the_same(model, table):
+    """A batch that threads share gives each image what it gets from one thread, and every layer's outputs in order."""
+    prompts = table["prompt"].tolist() * 9  # 36 images: not two equal shares of a whole number of prompts
+    latents = torch.randn(36, *model.latent_shape, generator=torch.Generator().manual_seed(0))
+    threads = torch.get_num_threads()
+    found = {}
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            found[count] = diffusion.activations(model, latents, 3, prompts, model.layers)
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(threads)
+    assert list(found[2]) == list(found[1]) == [layer.name for layer in model.layers]
+    for name, alone in found[1].items():
+        assert (found[2][name] - alone).abs().max() < 1e-4 * alone.abs().max(), name
+
+
+def test_shares_are_in_order_and_no_smaller_than_they_should_be(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    batch = torch.arange(3 * LEAST_SHARE + 5)
+    shares = in_shares(lambda part, same: (part, threading.get_ident()), batch, batch)
+    assert torch.equal(torch.cat([part for part, _ in shares]), batch)
+    assert [len(part) // LEAST_SHARE for part, _ in shares] == [1, 1, 1]
+    ((whole, thread),) = in_shares(lambda part: (part, threading.get_ident()), batch[: 2 * LEAST_SHARE - 1])
+    assert len(whole) == 2 * LEAST_SHARE - 1 and thread == threading.get_ident()
+    with pytest.raises(ValueError, match="a share's own"):
+        in_shares(lambda part: (_ for _ in ()).throw(ValueError("a share's own")), batch)
 
 
 def test_layers_are_those_of_sd14_and_their_shapes_are_what_the_unet_puts_out(model, table, trajectories):

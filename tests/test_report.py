@@ -9,18 +9,17 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 import yaml
 from PIL import Image
 
-from scenescope import diffusion, scores, store
+from scenescope import classifiers, scores, store
 from scenescope.errors import UserError
 from scenescope.report import charts, pictures, words
 from scenescope.report.page import LIMIT, fitting, render
 from scenescope.report.replay import MOST_STEPS, shown_steps
 from scenescope.report.study import in_turns
 from scenescope.settings import TARGETS
-from stages.opening import open_model
+from scenescope.thumbnails import reduced, reduced_side
 
 SCORE = {"saliency": "dice", "depth": "spearman", "shading": "spearman"}
 LAYER = "dec4_l1"
@@ -187,16 +186,18 @@ def test_bars_are_as_long_as_classes_are_probable(visit):
         assert lengths == pytest.approx(answers(page, kind)[1], abs=0.02)
 
 
-def test_classified_pictures_are_those_that_the_classifier_saw(study_data, monkeypatch):
-    """The strips hold, up to the losses of WebP, the latents decoded that the stage has classified."""
+def test_classified_pictures_are_those_that_the_classifier_saw(study_data):
+    """The strips hold, up to the losses of WebP, pictures in which the classifier sees again what it has seen."""
     home, steps = study_data["home"], len(study_data["steps"])
-    monkeypatch.chdir(home)
-    model = open_model("tabletop", "cpu")
-    rows = pd.read_csv(home / "data/classify/settled.csv", dtype={"prompt_id": str}).prompt_id.tolist()
+    row = pd.read_csv(home / "data/classify/settled.csv", dtype={"prompt_id": str}).prompt_id.tolist()
     image = study_data["classified"][2]
-    for kind, name in (("zt", "trajectories"), ("x0", "predictions")):
-        latents = store.read(store.open_whole(home / f"data/classify/{name}"), rows.index(image["id"]))
-        known = diffusion.decode(model, torch.from_numpy(latents[:steps]))
+    pictures, probabilities = (
+        store.read(store.open_whole(home / f"data/classify/{name}"), row.index(image["id"]))
+        for name in ("pictures", "probabilities")
+    )
+    classifier = classifiers.load("tabletop", home / "models/tabletop", "cpu")
+    for kind, known, said in zip(("zt", "x0"), pictures, probabilities, strict=True):
+        assert np.allclose(classifier(known), said, atol=1e-4)
         strip = np.asarray(Image.open(io.BytesIO(base64.b64decode(image[kind].partition(",")[2]))))
         frames = strip.reshape(64, steps, 64, 3).swapaxes(0, 1)
         apart = np.abs(frames.astype(float) - known).mean((1, 2, 3))
@@ -320,7 +321,7 @@ def test_it_is_small_and_quick(visit, done):
 
 
 def test_masks_on_the_page_score_what_the_map_says(study_data):
-    """The page cuts masks anew, at thresholds that it chooses again: they must be the map's."""
+    """The page cuts masks anew: their scores must be the map's."""
     home, layers, grids = study_data["home"], study_data["layers"], study_data["grids"]
     layer = layers.index(LAYER)
     grid, top = grids[layer], sum(grids[:layer])
@@ -389,8 +390,9 @@ def test_as_many_images_as_fit():
 
 def test_large_pictures_are_reduced_and_many_steps_picked():
     large = np.zeros((2, 768, 768, 3), np.uint8)
-    assert pictures.reduced(large, pictures.SIDE).shape == (2, 256, 256, 3)
-    assert pictures.reduced(large[:, :64, :64], pictures.SIDE).shape == (2, 64, 64, 3)
+    assert reduced(large, pictures.SIDE).shape == (2, 256, 256, 3)
+    assert reduced(large[:, :64, :64], pictures.SIDE).shape == (2, 64, 64, 3)
+    assert reduced(large).shape == (2, reduced_side(768), reduced_side(768), 3) == (2, 128, 128, 3)
     assert shown_steps(15) == list(range(1, 16))
     assert (len(shown_steps(200)), shown_steps(200)[0], shown_steps(200)[-1]) == (MOST_STEPS, 1, 200)
 

@@ -70,7 +70,8 @@ def step_map(
 
     Scores are named "features/target/score": [test images], in the order of the first split's ``test``. Beside them
     stand "…/control", the target's first score on its control task; "…/splits", the mean of the first score in
-    each split [S]; "…/validation", its mean on the first split's validation images; and "…/penalty".
+    each split [S]; "…/validation", its mean on the first split's validation images; "…/penalty"; and "…/threshold", at
+    which the prediction of a mask is cut (0 for what is no mask).
     """
     solutions = solve(batches, task, splits, penalties)
     count = len(task.references)
@@ -97,6 +98,7 @@ def step_map(
             shown[f"{name}/{target}/splits"] = np.array(means)
             shown[f"{name}/{target}/validation"] = np.array(validation[name, target])
             shown[f"{name}/{target}/penalty"] = chosen[0].penalty[column].cpu().numpy()
+            shown[f"{name}/{target}/threshold"] = np.array(thresholds[name, 0, column])
     return shown, {name: chosen[0] for name, chosen in solutions.items()}
 
 

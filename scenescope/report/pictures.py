@@ -12,9 +12,10 @@ import numpy as np
 from PIL import Image
 
 from scenescope.figures.style import COLORMAPS, display_range
+from scenescope.thumbnails import reduced
 
 SIDE, MAP_SIDE = 256, 128  # pixels of a frame
-SMALL, THUMB = 128, 64  # of a classified picture, and of one that stands for any where it is chosen
+THUMB = 64  # of one that stands for any where it is chosen
 QUALITY = 80  # of WebP: noise takes most of the room, and nobody counts its grains
 
 
@@ -42,17 +43,6 @@ def token_strips(target: str, by_layer: list[np.ndarray]) -> str:
         strips.append(_side_by_side(_levels(maps.astype(np.float32), limits)))
     width = max(strip.shape[1] for strip in strips)
     return _paletted(np.concatenate([np.pad(s, ((0, 0), (0, width - s.shape[1]))) for s in strips]), target)
-
-
-def reduced(images: np.ndarray, most: int) -> np.ndarray:
-    """Images [S, H, H, C] of at most ``most`` pixels a side, by means over square blocks."""
-    count, size, _, channels = images.shape
-    block = next(b for b in range(-(-size // most), size + 1) if size % b == 0)
-    if block == 1:
-        return images
-    side = size // block
-    means = images.reshape(count, side, block, side, block, channels).mean((2, 4), dtype=np.float32)
-    return means.round().astype(images.dtype) if images.dtype == np.uint8 else means
 
 
 def colour_table(name: str, entries: int = 64) -> list[str]:

@@ -1,13 +1,12 @@
 """What the page shows of an image at every step: what the map's probes predict, and what label models see."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from scenescope import diffusion, scores
+from scenescope import diffusion
 from scenescope.labelers import Labeler
 from scenescope.probes.ridge import Solution
 from scenescope.settings import TARGETS
@@ -22,19 +21,25 @@ def shown_steps(steps: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Probes:
-    """The map's ridge probes of one step, by layer: of a ``Solution``, weight [C, 3] and intercept [3]."""
+    """The map's ridge probes of one step, by layer: of a ``Solution``, weight [C, 3] and intercept [3]; and the
+    threshold at which the first, of saliency, is cut."""
 
     weight: dict[str, np.ndarray]
     intercept: dict[str, np.ndarray]
+    threshold: dict[str, np.ndarray]
 
     def maps(self, seen: dict[str, Tensor]) -> dict[str, np.ndarray]:
-        """Predictions {layer: [3, N, g, g]} from activations {layer: [N, T, C]}, in the order of ``TARGETS``."""
+        """Predictions {layer: [3, N, g, g]} from activations {layer: [N, T, C]}, in the order of ``TARGETS``.
+
+        Of saliency it is the mask, 0 or 1.
+        """
         found = {}
         for layer, x in seen.items():
             weight, intercept = (torch.from_numpy(a[layer]).to(x.device) for a in (self.weight, self.intercept))
             flat = Solution(weight, intercept, intercept).predict(x).cpu().numpy()
             grid = round(x.shape[1] ** 0.5)
             found[layer] = np.moveaxis(flat, -1, 0).reshape(len(TARGETS), len(x), grid, grid)
+            found[layer][0] = found[layer][0] > self.threshold[layer]
         return found
 
 
@@ -50,21 +55,10 @@ def predicted(
     return {layer: np.concatenate([part[layer] for part in parts], axis=1) for layer in parts[0]}
 
 
-def masks(found: dict[str, np.ndarray], checked: dict[str, np.ndarray], known: dict[int, scores.Reference]) -> None:
-    """Turn predictions of saliency, the first of each layer's, into the masks that are scored.
-
-    Their thresholds are chosen on validation images: of these, predictions ``checked`` and masks ``known``, by grid.
-    """
-    for layer, maps in found.items():
-        threshold = scores.best_threshold(known[maps.shape[-1]], checked[layer][0])
-        maps[0] = maps[0] > threshold
-
-
 def seen_by_step(
-    model: diffusion.Model, labelers: dict[str, Labeler], latents: Tensor
-) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-    """For each of one image's latents [S, C, s, s] in turn, the picture decoded and what label models see in it."""
-    for latent in latents:
-        # One by one: at 512 pixels a decoder needs gigabytes for each.
-        picture = diffusion.decode(model, latent[None])
-        yield picture[0], {target: labeler(picture)[0] for target, labeler in labelers.items()}
+    model: diffusion.Model, labelers: dict[str, Labeler], latents: Tensor, size: int
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Latents [S, C, s, s] as pictures [S, H, H, 3], and what label models see in these, ``size`` at once."""
+    shown = diffusion.decode(model, latents)
+    parts = [shown[start : start + size] for start in range(0, len(shown), size)]
+    return shown, {target: np.concatenate([label(part) for part in parts]) for target, label in labelers.items()}
