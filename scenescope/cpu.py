@@ -63,8 +63,9 @@ def in_shares(call: Callable[..., Result], *batch: Tensor) -> list[Result]:
     short for several threads to share one without waiting for each other. ``call`` computes no gradients.
     """
     threads = torch.get_num_threads()
-    count = min(threads, len(batch[0]) // LEAST_SHARE) if batch[0].device.type == "cpu" else 1
-    if count < 2:
+    most = len(batch[0]) // LEAST_SHARE if batch[0].device.type == "cpu" else 1
+    count = max(n for n in range(1, max(most, 1) + 1) if threads % n == 0)  # or threads would be left without work
+    if count == 1:
         return [call(*batch)]
 
     def of_share(*share: Tensor) -> Result:

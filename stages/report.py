@@ -215,7 +215,8 @@ def one_by_one(
         image["thumb"] = pictures.picture_strip(final, pictures.THUMB)  # a strip, only to be looked at small, is slow
         for kind, array in arrays.items():
             latents = torch.from_numpy(store.read(array, int(row))[np.array(steps) - 1])
-            shown, seen = seen_by_step(model, models, latents, label_size)
+            with fitting("label.batch_size", label_size):
+                shown, seen = seen_by_step(model, models, latents, label_size)
             image[kind] = pictures.picture_strip(np.concatenate([shown, final]))
             image["seen"][kind] = {
                 # The last frame is the label itself.
