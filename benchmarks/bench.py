@@ -53,13 +53,18 @@ def seconds(call, least: float = 1.0) -> float:
     return min(times)
 
 
-def ratio(one, other, least: float = 1.0) -> float:
-    """Seconds of one call by another's, the fastest of each: in turns, as the machine's own speed drifts."""
+def in_turns(*calls, least: float = 1.0) -> np.ndarray:
+    """Seconds of each call, the fastest of at least two: in turns, as the machine's own speed drifts."""
     times, end = [], time.perf_counter() + least
     while len(times) < 2 or time.perf_counter() < end:
-        times.append((once(one), once(other)))
-    fastest = np.min(times, axis=0)
-    return fastest[0] / fastest[1]
+        times.append([once(call) for call in calls])
+    return np.min(times, axis=0)
+
+
+def ratio(one, other, least: float = 1.0) -> float:
+    """Seconds of one call by another's, the fastest of each."""
+    first, second = in_turns(one, other, least=least)
+    return first / second
 
 
 def tabletop(steps: int = 15) -> diffusion.Model:
@@ -254,29 +259,32 @@ def generation() -> dict:
 
 
 def forward_pass() -> dict:
-    """A forward pass of tabletop's U-Net at a batch of 32: what each part of scenescope/cpu.py is worth."""
-    taken = {}
-    for linear in (False, True):
-        for pages in (False, True):
-            taken[linear, pages] = in_a_process("seconds_of_a_pass", linear, pages)
-    plain = taken[False, False]
+    """A forward pass of tabletop's U-Net at a batch of 32: what each part of scenescope/cpu.py adds to those before."""
+    bare, kept = (in_a_process("seconds_of_passes", pages) for pages in (False, True))
     return {
-        "linear layers by convolution, times faster": plain / taken[True, False],
-        "memory kept, times faster": plain / taken[False, True],
-        "both, times faster": plain / taken[True, True],
+        "linear layers by convolution, times faster": bare[0] / bare[1],
+        "channels last, times faster": bare[1] / bare[2],
+        "shares side by side, times faster": bare[2] / bare[3],
+        "memory kept, times faster": bare[3] / kept[3],
+        "all, times faster": bare[0] / kept[3],
     }
 
 
-def seconds_of_a_pass(linear: bool, pages: bool) -> float:
-    model = tabletop()
-    for layer in model.unet.modules():
-        if type(layer) is cpu.PointwiseLinear and not linear:
+def seconds_of_passes(pages: bool) -> list[float]:
+    """Seconds of a pass as Diffusers does it, with our linear layers, channels last as well, and in shares as well."""
+    models = [tabletop() for _ in range(3)]
+    for layer in models[0].unet.modules():
+        if type(layer) is cpu.PointwiseLinear:
             layer.__class__ = torch.nn.Linear
+    for model in models[:2]:
+        model.unet.to(memory_format=torch.contiguous_format)
     if pages:
         cpu.keep_pages()
-    latents, context = torch.randn(32, *model.latent_shape), diffusion.embed(model, ["a red cube"] * 32)
+    latents, context = torch.randn(32, *models[0].latent_shape), diffusion.embed(models[0], ["a red cube"] * 32)
+    whole = [lambda unet=model.unet: unet(latents, 500, context) for model in models]
     with torch.no_grad():
-        return seconds(lambda: model.unet(latents, 500, context), 8)
+        shares = partial(cpu.in_shares, lambda z, c: models[2].unet(z, 500, c), latents, context)
+        return in_turns(*whole, shares, least=20).tolist()
 
 
 def processor() -> str:

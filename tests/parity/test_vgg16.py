@@ -1,5 +1,6 @@
 """VGG-16 against torchvision's, from which the published weights are; with seeded weights, at its full size."""
 
+import importlib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ import torchvision
 from PIL import Image
 from recipe import read_keys, seeded_image, seeded_state
 from safetensors.torch import save_file
-from timm.data import create_transform
+from timm.data import ImageNetInfo, create_transform
 from torch import Tensor, nn
 
 from scenescope.classifiers import vgg16
@@ -210,3 +211,17 @@ def test_the_crop_of_timm_is_far(network, images, golden):
     )
     pixels = torch.stack([transform(Image.fromarray(image)) for image in images])
     assert far(network(pixels).numpy(), golden)
+
+
+def test_names_of_classes_are_read_once(monkeypatch):
+    """Every process that knows the classifier imports it: names read once a class took it a minute."""
+    read, readers = ImageNetInfo.__init__, []
+
+    def counted(self, *args, **how):
+        readers.append(self)
+        read(self, *args, **how)
+
+    monkeypatch.setattr(ImageNetInfo, "__init__", counted)
+    names = vgg16.CLASSES
+    importlib.reload(vgg16)
+    assert names == vgg16.CLASSES and len(readers) == 1
