@@ -81,7 +81,7 @@ def test_replay_gives_what_a_hook_sees_during_generation(model, table, trajector
 
 def test_shares_of_a_batch_are_computed_side_by_side_and_are_the_same(model, table):
     """A batch that threads share gives each image what it gets from one thread, and every layer's outputs in order."""
-    prompts = table["prompt"].tolist() * 9  # 36 images: not two equal shares of a whole number of prompts
+    prompts = table["prompt"].tolist() * 9  # of 36 images, the second share begins with another prompt than the first
     latents = torch.randn(36, *model.latent_shape, generator=torch.Generator().manual_seed(0))
     threads = torch.get_num_threads()
     found = {}

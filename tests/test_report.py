@@ -189,14 +189,14 @@ def test_bars_are_as_long_as_classes_are_probable(visit):
 def test_classified_pictures_are_those_that_the_classifier_saw(study_data):
     """The strips hold, up to the losses of WebP, pictures in which the classifier sees again what it has seen."""
     home, steps = study_data["home"], len(study_data["steps"])
-    row = pd.read_csv(home / "data/classify/settled.csv", dtype={"prompt_id": str}).prompt_id.tolist()
+    ids = pd.read_csv(home / "data/classify/settled.csv", dtype={"prompt_id": str}).prompt_id.tolist()
     image = study_data["classified"][2]
-    pictures, probabilities = (
-        store.read(store.open_whole(home / f"data/classify/{name}"), row.index(image["id"]))
+    seen, probabilities = (
+        store.read(store.open_whole(home / f"data/classify/{name}"), ids.index(image["id"]))
         for name in ("pictures", "probabilities")
     )
     classifier = classifiers.load("tabletop", home / "models/tabletop", "cpu")
-    for kind, known, said in zip(("zt", "x0"), pictures, probabilities, strict=True):
+    for kind, known, said in zip(("zt", "x0"), seen, probabilities, strict=True):
         assert np.allclose(classifier(known), said, atol=1e-4)
         strip = np.asarray(Image.open(io.BytesIO(base64.b64decode(image[kind].partition(",")[2]))))
         frames = strip.reshape(64, steps, 64, 3).swapaxes(0, 1)

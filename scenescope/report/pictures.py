@@ -15,7 +15,7 @@ from scenescope.figures.style import COLORMAPS, display_range
 from scenescope.thumbnails import reduced
 
 SIDE, MAP_SIDE = 256, 128  # pixels of a frame
-THUMB = 64  # of one that stands for any where it is chosen
+THUMB = 64  # of the picture that an image is chosen by
 QUALITY = 80  # of WebP: noise takes most of the room, and nobody counts its grains
 
 
