@@ -3,10 +3,12 @@
 import json
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
+import vl_convert
 import yaml
 from dvc_render import VegaRenderer
 from dvc_render.vega_templates import TEMPLATES
@@ -74,28 +76,75 @@ def test_every_template_is_used_and_every_one_used_is_there():
     assert used - {template.DEFAULT_NAME for template in TEMPLATES} == {path.stem for path in FOLDER.iterdir()}
 
 
+def series(template, steps=2):
+    """A table as a template of dvc plots gets it."""
+    table = layer_step(steps=steps)
+    for other in ("selectivity", "splits_low", "splits_high"):
+        table[other] = 0.0
+    if template == "by_step":
+        table = curves_by_step(probe_series(steps), table, "mid_l1")
+    if template == "onset":
+        table = tabulate({"probe": {"depth": np.ones((2, steps))}}, 0.9, Resamples(2, 10, 0))
+    return table
+
+
+def filled_template(template, y, table, revisions):
+    """A template of dvc plots, filled with the same table for each of some revisions."""
+    rows = table.astype(str).to_dict("records")
+    points = [{**row, "rev": revision} for revision in revisions for row in rows]
+    how = {"template": template, "template_dir": FOLDER, "x": "step", "y": y, "title": "a title"}
+    return VegaRenderer(points, "plot", **how).get_filled_template()
+
+
 @pytest.mark.parametrize(
     ("template", "y"),
     [("layer_step", "layer"), ("layer_step_above", "layer"), ("by_step", "score"), ("onset", "score")],
 )
 def test_templates_fit_the_tables(template, y):
-    table = layer_step(steps=2)
-    for other in ("selectivity", "splits_low", "splits_high"):
-        table[other] = 0.0
-    if template == "by_step":
-        table = curves_by_step(probe_series(2), table, "mid_l1")
-    if template == "onset":
-        table = tabulate({"probe": {"depth": np.ones((2, 3))}}, 0.9, Resamples(3, 10, 0))
-    points = [{**row, "rev": "workspace"} for row in table.astype(str).to_dict("records")]
-    renderer = VegaRenderer(points, "plot", template=template, template_dir=FOLDER, x="step", y=y, title="a title")
-    filled = renderer.get_filled_template()
-    assert filled["data"]["values"] == points and filled["title"]["text"] == "a title"
+    table = series(template)
+    filled = filled_template(template, y, table, ["workspace"])
+    assert len(filled["data"]["values"]) == len(table) and filled["title"]["text"] == "a title"
     text = json.dumps({key: value for key, value in filled.items() if key != "data"})
     assert "<DVC_METRIC" not in text
     calculated = set(re.findall(r'"as": "([^"]+)"', text))
     read = set(re.findall(r"datum\.(\w+)|datum\['(\w+)'\]", text.replace("datum.value", "")))
     read = {name for pair in read for name in pair if name} | set(re.findall(r'"field": "([^"]+)"', text))
     assert read <= calculated | {"rev", *table.columns} and {"step", "target"} <= read
+
+
+def drawn(template, y, revisions):
+    """What ``dvc plots diff`` draws of revisions, as SVG: by the Vega that DVC lets the browser fetch, without one."""
+    return ElementTree.fromstring(
+        vl_convert.vegalite_to_svg(filled_template(template, y, series(template), revisions), vl_version="5.8")
+    )
+
+
+def groups(svg, role):
+    """All groups of one of Vega's roles, and where each of them stands."""
+    for group in svg.iterfind(".//{*}g"):
+        if role in group.get("class", "").split():
+            for part in group.findall("{*}g"):
+                yield [float(number) for number in re.findall(r"[-\d.]+", part.get("transform"))], part
+
+
+def test_the_cells_of_a_diff_are_those_of_their_row_and_column():
+    revisions = ["workspace", "b-branch", "HEAD"]  # as DVC gives them, and not by the alphabet
+    cells = {}
+    for (left, top), cell in groups(drawn("layer_step_above", "layer", revisions), "cell"):
+        told = [mark.get("aria-label", "") for mark in cell.iterfind(".//{*}path")]
+        told = {re.search(r"rev: (\S+); target: (\w+)", text).groups() for text in told if "rev:" in text}
+        (cells[top, left],) = told
+    assert [cells[place] for place in sorted(cells)] == [(rev, target) for rev in revisions for target in TARGETS]
+
+
+@pytest.mark.parametrize(("template", "bands"), [("by_step", 2 * len(TARGETS)), ("onset", 1)])
+def test_every_revision_of_a_diff_has_its_own_bands_and_a_line_in_the_legend(template, bands):
+    svg = drawn(template, "score", ["workspace", "HEAD"])
+    areas = [path for path in svg.iterfind(".//{*}path") if path.get("aria-roledescription") == "area mark"]
+    assert len(areas) == 2 * bands
+    legend = [path for _, entry in groups(svg, "role-legend-entry") for path in entry.iterfind(".//{*}path[@stroke]")]
+    assert all(line.get("stroke") != "transparent" for line in legend)
+    assert len({line.get("stroke-dasharray") for line in legend} - {None}) == 2
 
 
 def test_templates_know_all_methods_colours_and_controls():
