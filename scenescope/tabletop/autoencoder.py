@@ -7,7 +7,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from scenescope.tabletop.training import fit, to_unit
+from scenescope.tabletop.training import fit, in_bfloat16, to_unit
 
 
 def new_autoencoder(channels: list[int], size: int) -> AutoencoderKL:
@@ -67,7 +67,7 @@ def train_autoencoder(images: np.ndarray, params: dict, seed: int, scratch: Path
 def encode(model: AutoencoderKL, images: np.ndarray, batch_size: int = 64):
     """Yield the posterior's mean and standard deviation [N, 4, s, s] of uint8 images, batch by batch."""
     for start in range(0, len(images), batch_size):
-        with torch.autocast("cpu", torch.bfloat16):
+        with in_bfloat16():
             posterior = model.encode(
                 to_unit(torch.from_numpy(np.ascontiguousarray(images[start : start + batch_size])))
             ).latent_dist

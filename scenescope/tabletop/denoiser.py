@@ -88,7 +88,7 @@ def train_denoiser(
     snr = signal / (1 - signal)
 
     def loss_of(model: nn.ModuleDict, step: int) -> Tensor:
-        rows = torch.randint(len(means), (params["batch_size"],))
+        rows = pool[torch.randint(len(pool), (params["batch_size"],))]
         latents = means[rows].float() + deviations[rows].float() * torch.randn(len(rows), *means.shape[1:])
         latents = latents * vae.config.scaling_factor
         ids = torch.where(torch.rand(len(rows), 1) < UNCONDITIONAL, empty, tokens[rows % len(images)])
@@ -103,10 +103,14 @@ def train_denoiser(
         return (weight * (guess - noise).square().mean((1, 2, 3))).mean()
 
     for i, chosen in enumerate(params["rounds"]):
+        often = [times_shown(caption, chosen.get("shapes", {})) for caption in captions]
+        pool = torch.arange(len(means)).repeat_interleave(torch.tensor(often + often))
         model = fit(
             model.requires_grad_(),
             loss_of,
-            **chosen,
+            steps=chosen["steps"],
+            learning_rate=chosen["learning_rate"],
+            optimizer=chosen.get("optimizer", "adamw"),
             seed=seed + i,
             checkpoint=scratch / f"denoiser_{i + 1}.pt",
             curve=curves / f"denoiser_{i + 1}.csv",
@@ -114,6 +118,11 @@ def train_denoiser(
         )
         model = model.half().float()  # as it is kept: a round goes on from what a release holds
     return assemble(vae, tokenizer, model["text"], model["unet"])
+
+
+def times_shown(caption: str, shapes: dict[str, int]) -> int:
+    """How often a scene is shown while one of another shape is shown once."""
+    return next((times for shape, times in shapes.items() if shape in caption.split()), 1)
 
 
 def assemble(

@@ -17,7 +17,7 @@ from scenescope.labelers.tabletop import LabelNet
 from scenescope.tabletop.autoencoder import encode
 from scenescope.tabletop.render import Renders
 from scenescope.tabletop.scenes import COLOURS, SHAPES, Scene
-from scenescope.tabletop.training import fit, to_unit
+from scenescope.tabletop.training import fit, in_bfloat16, to_unit
 
 TRUTH = {"saliency": "mask", "depth": "depth", "shading": "shading"}  # of Renders, by target
 
@@ -28,7 +28,7 @@ def reconstruct(vae: AutoencoderKL, images: np.ndarray) -> np.ndarray:
     torch.manual_seed(0)
     out = []
     for mean, deviation in encode(vae, images):
-        with torch.autocast("cpu", torch.bfloat16):
+        with in_bfloat16():
             decoded = vae.decode(mean + deviation * torch.randn_like(mean)).sample.float()
         pixels = ((decoded / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
         out.append(pixels.permute(0, 2, 3, 1).numpy())

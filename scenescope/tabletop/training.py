@@ -1,4 +1,4 @@
-"""One training loop for all of tabletop's networks: AdamW, cosine schedule, weight average, resume."""
+"""One training loop for all of tabletop's networks: AdamW or Muon, cosine schedule, weight average, resume."""
 
 import copy
 import csv
@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from tqdm import trange
+
+from scenescope.tabletop.muon import Muon
 
 SAVE_EVERY = 250  # steps between checkpoints, and between the points of a training curve
 
@@ -23,6 +25,7 @@ def fit(
     seed: int,
     checkpoint: Path,
     curve: Path,
+    optimizer: str = "adamw",
     average: float = 0.999,
     warmup: int = 200,
     weight_decay: float = 0.01,
@@ -31,13 +34,16 @@ def fit(
 
     All randomness is drawn from torch's generator, which is seeded anew from (seed, step), so a run
     that was killed goes on from ``checkpoint`` to the same weights. ``curve`` is a CSV of step and loss.
-    The forward pass runs in bfloat16 where autocast allows it: 1.7 × faster on a CPU that has it.
+    ``optimizer`` is "adamw" or "muon".
     """
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=learning_rate, betas=(0.9, 0.99), weight_decay=weight_decay, fused=True
-    )
+    if optimizer == "muon":
+        rule = Muon(model, learning_rate, weight_decay)
+    else:
+        rule = torch.optim.AdamW(
+            model.parameters(), lr=learning_rate, betas=(0.9, 0.99), weight_decay=weight_decay, fused=True
+        )
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
+        rule,
         lambda i: min(1, (i + 1) / warmup) * (0.5 + 0.5 * torch.cos(torch.tensor(i / steps * torch.pi)).item()),
     )
     averaged, first, losses = copy.deepcopy(model).requires_grad_(False), 0, []
@@ -46,18 +52,18 @@ def fit(
         first, losses = state["step"], state["losses"]
         model.load_state_dict(state["model"])
         averaged.load_state_dict(state["averaged"])
-        optimizer.load_state_dict(state["optimizer"])
+        rule.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
     model.train()
     running = []
     for step in trange(first, steps, initial=first, total=steps, desc=curve.stem, mininterval=10):
         torch.manual_seed(_seed(seed, step))
-        with torch.autocast("cpu", torch.bfloat16):
+        with in_bfloat16():
             loss = loss_of(model, step)
-        optimizer.zero_grad(set_to_none=True)
+        rule.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        rule.step()
         schedule.step()
         # A young average follows quickly: it should not remember the random start.
         share = 1 - min(average, (step + 1) / (step + 10))
@@ -72,7 +78,7 @@ def fit(
                 losses=losses,
                 model=model.state_dict(),
                 averaged=averaged.state_dict(),
-                optimizer=optimizer.state_dict(),
+                optimizer=rule.state_dict(),
                 schedule=schedule.state_dict(),
             )
     # Buffers (batch norm's statistics) are not averaged: they are averages already.
@@ -94,6 +100,12 @@ def _save(path: Path, **state) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(state, path.with_suffix(".partial"))
     os.replace(path.with_suffix(".partial"), path)
+
+
+def in_bfloat16() -> torch.autocast:
+    """Autocast to bfloat16 on processors that compute in it, where it is 1.7 × as fast; on others it is 20 × slower."""
+    able = torch.cpu.get_capabilities()
+    return torch.autocast("cpu", torch.bfloat16, enabled=able.get("amx_bf16", False) or able.get("avx512_bf16", False))
 
 
 def to_unit(images: Tensor) -> Tensor:
