@@ -103,7 +103,8 @@ def filled_template(template, y, table, revisions):
 def test_templates_fit_the_tables(template, y):
     table = series(template)
     filled = filled_template(template, y, table, ["workspace"])
-    assert len(filled["data"]["values"]) == len(table) and filled["title"]["text"] == "a title"
+    points = [{**row, "rev": "workspace"} for row in table.astype(str).to_dict("records")]
+    assert filled["data"]["values"] == points and filled["title"]["text"] == "a title"
     text = json.dumps({key: value for key, value in filled.items() if key != "data"})
     assert "<DVC_METRIC" not in text
     calculated = set(re.findall(r'"as": "([^"]+)"', text))
@@ -113,7 +114,7 @@ def test_templates_fit_the_tables(template, y):
 
 
 def drawn(template, y, revisions):
-    """What ``dvc plots diff`` draws of revisions, as SVG: by the Vega that DVC lets the browser fetch, without one."""
+    """What ``dvc plots diff`` shows of revisions, as SVG, by Vega-Lite 5.8; the page lets a browser fetch 5.2."""
     return ElementTree.fromstring(
         vl_convert.vegalite_to_svg(filled_template(template, y, series(template), revisions), vl_version="5.8")
     )
